@@ -1,0 +1,1 @@
+"""Atoms to Volume: density simulated from coordinates."""
