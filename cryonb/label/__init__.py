@@ -1,0 +1,1 @@
+"""Truth from models: secondary structure of residues, classes of voxels."""
