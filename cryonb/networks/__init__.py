@@ -1,0 +1,1 @@
+"""Neural networks, one file an architecture, and their weights."""

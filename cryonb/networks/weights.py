@@ -1,0 +1,190 @@
+"""Named, hashed network weights as safetensors, and networks ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cryonb.errors import WeightsError
+from cryonb.volume import CLASSES
+
+__all__ = ["LoadedNetwork", "choose_device", "load_network", "save_weights"]
+
+_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+
+
+def choose_device(device: str | None = None) -> str:
+    """Give `device`, or CUDA, then MPS, then CPU, whichever torch has first."""
+    import torch
+
+    if device is not None:
+        return str(device)
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def bfloat16_is_fast(device: str) -> bool:
+    """Tell whether the processor computes bfloat16 products natively."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    if device != "cpu":
+        return False
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check()) if check is not None else False
+
+
+def save_weights(network, path, *, metadata: dict) -> None:
+    """Write a network as float16 safetensors with a JSON description beside it.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With an attribute `options`, the arguments that make it again.
+    path : path
+        The `.safetensors` file; its description gets the suffix `.json`.
+    metadata : dict
+        Goes into the description (architecture, classes, rim, ...).
+    """
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    tensors = {
+        key: value.detach().cpu().to(torch.float16).contiguous()
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    data = save(tensors)
+    description = {
+        **metadata,
+        "options": network.options,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    for target, content in (
+        (path, data),
+        (path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode()),
+    ):
+        beside = target.with_name(target.name + ".part")
+        beside.write_bytes(content)
+        beside.replace(target)
+
+
+class LoadedNetwork:
+    """A network with its weights on a device: arrays in, probabilities out.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the output channels.
+    voxel_size : float
+        Spacing in Å that the network expects.
+    rim : int
+        Voxels at a tile's border whose context is cut, to be dropped or blended away.
+    multiple : int
+        Tile edges must be a multiple of this.
+    """
+
+    def __init__(self, network, description: dict, device: str):
+        import torch
+
+        self._device = device
+        self._half = bfloat16_is_fast(device)
+        self._network = network.eval().to(device)
+        if device != "mps":
+            self._network = self._network.to(memory_format=torch.channels_last_3d)
+        self.description = description
+        self.classes = tuple(description["classes"])
+        self.voxel_size = float(description["voxel_size"])
+        self.rim = int(description["rim"])
+        self.multiple = int(network.multiple)
+
+    def normalize(self, values: np.ndarray) -> np.ndarray:
+        """Scale a whole map as in training: divided by its `density_scale`."""
+        from cryonb.networks.unet import density_scale
+
+        scale = density_scale(values)
+        return values / np.float32(scale) if scale > 0 else values
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Compute probabilities.
+
+        Parameters
+        ----------
+        batch : ndarray of float32, shape (n, 1, z, y, x)
+            Normalised density; edges divisible by `multiple`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, class, z, y, x)
+        """
+        import torch
+
+        with torch.inference_mode():
+            x = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+            kind = self._device.split(":")[0]
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half):
+                logits = self._network(x)
+            return torch.softmax(logits.float(), dim=1).cpu().numpy()
+
+
+def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetwork:
+    """Load a network by name or from a file.
+
+    Parameters
+    ----------
+    name : str or path
+        A name of the shipped weights, or a `.safetensors` file with its `.json` beside it.
+    device : str, optional
+        Where torch computes; CUDA, then MPS, then CPU by default.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing or damaged.
+    """
+    import torch
+    from safetensors.torch import load
+
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = _FOLDER / f"{name}.safetensors"
+    about = path.with_suffix(".json")
+    if not path.is_file() or not about.is_file():
+        shipped = sorted(p.stem for p in _FOLDER.glob("*.safetensors")) or ["none"]
+        raise WeightsError(
+            f"Weights {str(name)!r} were not found (a name of {', '.join(shipped)}, or a "
+            f".safetensors file with its .json beside it, was expected)."
+        )
+    data = path.read_bytes()
+    description = json.loads(about.read_text())
+    if hashlib.sha256(data).hexdigest() != description["sha256"]:
+        raise WeightsError(
+            f"{path.name} does not match the checksum in {about.name}: it is damaged or belongs "
+            f"to other weights; fetch or train it again."
+        )
+    if description["architecture"] != "unet":
+        raise WeightsError(
+            f"An architecture of unet was expected, but {about.name} names "
+            f"{description['architecture']!r}; a newer cryonb may know it."
+        )
+    from cryonb.networks.unet import UNet
+
+    network = UNet(**description["options"])
+    state = {key: value.to(torch.float32) for key, value in load(data).items()}
+    # Batch counters of training mean nothing here, so they are not stored.
+    lacking = network.load_state_dict(state, strict=False)
+    wrong = [key for key in lacking.missing_keys if not key.endswith("num_batches_tracked")]
+    if wrong or lacking.unexpected_keys:
+        raise WeightsError(
+            f"{path.name} does not fit the network that {about.name} describes "
+            f"({len(wrong)} tensors lack, {len(lacking.unexpected_keys)} are strange)."
+        )
+    description.setdefault("classes", list(CLASSES))
+    return LoadedNetwork(network, description, choose_device(device))

@@ -1,0 +1,1 @@
+"""Training: recipes, splits, samples, the loop."""

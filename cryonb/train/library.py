@@ -1,0 +1,183 @@
+"""A folder of structures as a few arrays: what training reads, wherever it runs.
+
+The file needs neither gemmi nor the structures any more, so it can travel to another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from cryonb.errors import CryonbError, ModelError
+
+__all__ = ["UNLABELLED", "Library", "build_library", "model_columns"]
+
+#: Label of an atom that marks no voxel (side chains, ligands).
+UNLABELLED = 255
+_COLUMNS = ("position", "element", "b_iso", "acid", "label")
+
+
+@dataclass(frozen=True)
+class Library:
+    """Atoms of many structures, one after the other.
+
+    Attributes
+    ----------
+    position : ndarray of float32, shape (n, 3)
+        (x, y, z) in Å.
+    element : ndarray of uint8, shape (n,)
+        Atomic numbers.
+    b_iso : ndarray of float32, shape (n,)
+        Å².
+    acid : ndarray of bool, shape (n,)
+        Carboxylate oxygens, whose density is weak in maps from electrons.
+    label : ndarray of uint8, shape (n,)
+        Class that the atom marks voxels with, or UNLABELLED.
+    start : ndarray of int64, shape (structures + 1,)
+        Where each structure begins.
+    files : ndarray of str, shape (structures,)
+        Paths within the folder.
+    coefficients : ndarray, shape (2, 119, 5)
+        Electron scattering factors by atomic number.
+    """
+
+    position: np.ndarray
+    element: np.ndarray
+    b_iso: np.ndarray
+    acid: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    files: np.ndarray
+    coefficients: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def part(self, number: int) -> dict[str, np.ndarray]:
+        """Give the columns of one structure."""
+        rows = slice(self.start[number], self.start[number + 1])
+        return {key: getattr(self, key)[rows] for key in _COLUMNS}
+
+    def save(self, path) -> None:
+        """Write everything to one npz file."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part.npz")
+        np.savez_compressed(beside, **{k: getattr(self, k) for k in self.__dataclass_fields__})
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path) -> Library:
+        """Read a file that `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(**{key: stored[key] for key in cls.__dataclass_fields__})
+
+
+def model_columns(model) -> dict[str, np.ndarray]:
+    """Read the columns of one model that a `Library` holds."""
+    from cryonb.atoms import KIND_NUCLEIC, PROTEIN_BACKBONE, Atoms
+    from cryonb.label.secondary_structure import secondary_structure
+
+    atoms = Atoms.from_structure(model)
+    state = secondary_structure(atoms).state[atoms.residue]
+    marks = np.isin(atoms.role, PROTEIN_BACKBONE) | (atoms.kind == KIND_NUCLEIC)
+    return {
+        "position": atoms.position.astype(np.float32),
+        "element": atoms.element,
+        "b_iso": atoms.b_iso,
+        "acid": np.isin(atoms.name, ["OD1", "OD2", "OE1", "OE2"])
+        & np.isin(atoms.residues.name[atoms.residue], ["ASP", "GLU"]),
+        "label": np.where(marks & (state > 0), state, UNLABELLED).astype(np.uint8),
+    }
+
+
+def build_library(folder, files, *, progress: bool = True) -> Library:
+    """Read structures of a folder into a library.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files are.
+    files : sequence of str
+        Paths within it. Structures without full backbone are left out.
+    progress : bool
+        Show a bar.
+    """
+    from cryonb.files.model import read_model
+    from cryonb.simulate.scattering import electron_coefficients
+
+    folder = Path(folder)
+    parts, kept = [], []
+    for name in tqdm(list(files), desc="structures", disable=not progress):
+        try:
+            parts.append(model_columns(read_model(folder / name)))
+        except ModelError:
+            continue
+        kept.append(name)
+    if not kept:
+        raise CryonbError(f"Structures with full backbone were expected in {folder}, none is.")
+    numbers = np.arange(119)
+    a, b = electron_coefficients(numbers)
+    return Library(
+        **{key: np.concatenate([part[key] for part in parts]) for key in _COLUMNS},
+        start=np.cumsum([0, *(len(part["element"]) for part in parts)]),
+        files=np.array(kept),
+        coefficients=np.stack([a, b]),
+    )
+
+
+def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -> pd.Series:
+    """Divide structures into train, validation and test by SCOPe superfamily and cluster.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Columns file, pdb_id, scope_class, scope_sf, cluster_id.
+    n_test : int
+        Test domains a SCOPe class; whole superfamilies are taken until there are as many. A third
+        as many go to validation.
+    exclude : sequence of str
+        Files to leave out altogether, with all that shares a cluster or an entry with them.
+    seed : int
+        Order in which superfamilies are drawn.
+
+    Returns
+    -------
+    Series of str, indexed by file
+        "train", "validation", "test" or "excluded". Nothing in train shares a superfamily, a
+        sequence cluster or a PDB entry with anything in the other parts.
+    """
+    table = index.copy()
+    family = table["scope_sf"].fillna("").str.split(".").str[:3].str.join(".")
+    part = pd.Series("train", index=table.index)
+    part[table["file"].str.startswith("emap2sec_test/")] = "test"
+    for letter, group in table.groupby("scope_class"):
+        # Sorting by a hash draws superfamilies in an order that other entries do not change.
+        names = sorted(
+            set(family[group.index]),
+            key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest(),
+        )
+        quota = {"test": n_test, "validation": n_test // 3}
+        for name in names:
+            members = group.index[family[group.index] == name]
+            for target in quota:
+                if quota[target] > 0 and len(members) <= max(quota[target], 3):
+                    part[members] = target
+                    quota[target] -= len(members)
+                    break
+        del letter
+    part[table["file"].isin(exclude)] = "excluded"
+    # Then whatever is akin to a held-out structure leaves the training set.
+    held = part != "train"
+    akin = (
+        table["cluster_id"].isin(set(table["cluster_id"][held].dropna()))
+        | table["pdb_id"].isin(set(table["pdb_id"][held].dropna()))
+        | (family.isin(set(family[held]) - {""}))
+    )
+    part[akin & ~held] = "excluded"
+    return pd.Series(part.to_numpy(), index=table["file"])

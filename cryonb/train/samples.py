@@ -1,0 +1,299 @@
+"""Training samples: maps simulated on the fly, and crops of real maps.
+
+Sample k of a recipe is a function of its seed and k alone, so a run that was cut off goes on with
+exactly the samples that it would have had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from cryonb.networks.unet import density_scale
+from cryonb.simulate.experiment import Experiment, local_b, observe
+from cryonb.simulate.fourier import structure_factors
+from cryonb.train.library import UNLABELLED, Library
+
+__all__ = ["IGNORED", "RealMap", "RealSamples", "SimulatedSamples", "paint", "real_maps"]
+
+#: Label of a voxel that the loss leaves out.
+IGNORED = 255
+_VOXEL = (1.0, 1.0, 1.0)
+
+
+def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.ndarray:
+    """Label voxels of 1 Å by the nearest labelled atom; the ring around them is left open.
+
+    Parameters
+    ----------
+    index : ndarray, shape (n, 3)
+        Fractional (z, y, x) indices of labelled atoms.
+    label : ndarray of uint8, shape (n,)
+        Their classes.
+    shape : tuple of int
+        (z, y, x).
+    radius, ring : float
+        In voxels: within `radius` an atom labels, within the next `ring` a voxel is IGNORED.
+
+    Returns
+    -------
+    ndarray of uint8, shape (z, y, x)
+    """
+    out = np.zeros(int(np.prod(shape)), dtype=np.uint8)
+    reach = int(np.ceil(radius + ring))
+    steps = np.arange(-reach, reach + 1)
+    offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = offsets[(offsets**2).sum(axis=1) <= (radius + ring + 0.9) ** 2]
+    sizes = np.array(shape)
+    near = ((index > -reach) & (index < sizes + reach)).all(axis=1)
+    index, label = index[near].astype(np.float32), label[near]
+    base = np.round(index).astype(np.int32)
+    at = base[:, None, :] + offsets[None].astype(np.int32)
+    away = ((at - index[:, None, :]) ** 2).sum(axis=2)
+    good = (away <= (radius + ring) ** 2) & ((at >= 0) & (at < sizes)).all(axis=2)
+    flat = np.ravel_multi_index(tuple(at[good].T), shape)
+    away = away[good]
+    value = np.broadcast_to(label[:, None], good.shape)[good]
+    # The nearest atom is written last and stays.
+    order = np.argsort(-away, kind="stable")
+    out[flat[order]] = np.where(away[order] <= radius**2, value[order], IGNORED)
+    return out.reshape(shape)
+
+
+def _turn(rng: np.random.Generator, *arrays):
+    """Apply one of the 24 rotations of a cube to the last three axes of each array."""
+    axes = rng.permutation(3)
+    flips = rng.integers(0, 2, 3).astype(bool)
+    parity = (axes[0] > axes[1]) ^ (axes[0] > axes[2]) ^ (axes[1] > axes[2])
+    # An odd permutation or an odd number of flips mirrors; the two must cancel (handedness!).
+    if parity ^ bool(flips.sum() % 2):
+        flips[0] = not flips[0]
+    turned = []
+    for array in arrays:
+        moved = np.transpose(array, axes)
+        turned.append(np.flip(moved, np.flatnonzero(flips)))
+    return turned
+
+
+def _finish(rng, density, label, edge, start):
+    """Normalise a box, crop it, turn it."""
+    scale = density_scale(density) or 1.0
+    jitter = np.exp(rng.normal(0, 0.2)) / scale
+    box = tuple(slice(s, s + edge) for s in start)
+    x = density[box] * np.float32(jitter)
+    x, y = _turn(rng, x, label[box])
+    return np.ascontiguousarray(x, dtype=np.float16), np.ascontiguousarray(y)
+
+
+class SimulatedSamples(torch.utils.data.Dataset):
+    """Scenes of one or two molecules, each measured under several conditions.
+
+    Parameters
+    ----------
+    library : Library
+        The structures.
+    weight : ndarray, shape (structures,)
+        How often each is drawn, in proportion.
+    seed : int
+        Of the whole series.
+    edge : int
+        Edge of a crop in voxels of 1 Å.
+    measured : int
+        Crops a scene, each under its own conditions.
+    """
+
+    def __init__(self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3):
+        self.library = library
+        self.weight = np.asarray(weight, dtype=np.float64) / np.sum(weight)
+        self.seed, self.edge, self.measured = seed, edge, measured
+        self.box = edge + 16
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def _molecule(self, rng, number=None) -> dict[str, np.ndarray]:
+        number = rng.choice(len(self.weight), p=self.weight) if number is None else number
+        part = self.library.part(number)
+        position = part["position"] - part["position"].mean(axis=0)
+        position = position @ Rotation.random(random_state=rng).as_matrix().T
+        return part | {"position": position.astype(np.float32)}
+
+    def scene(self, rng) -> tuple[dict[str, np.ndarray], int]:
+        """Place one molecule, often with another at its side, around a random atom of the first.
+
+        Returns
+        -------
+        columns : dict of ndarray
+            As `Library.part`, position in voxels (z, y, x) of the box.
+        n_first : int
+            Number of atoms of the first molecule.
+        """
+        first = self._molecule(rng)
+        centre = first["position"][rng.integers(len(first["position"]))] + rng.normal(0, 6, 3)
+        first["position"] = first["position"] - centre
+        parts = [first]
+        if rng.random() < 0.5:
+            other = self._molecule(rng)
+            away = rng.normal(size=3)
+            away /= np.linalg.norm(away)
+            inside = first["position"][(np.abs(first["position"]) < self.box / 2).all(axis=1)]
+            front = (inside @ away).max() if len(inside) else 0.0
+            back = (other["position"] @ away).min()
+            shift = away * (front - back + rng.uniform(1.0, 4.0))
+            sideways = rng.normal(0, 10, 3)
+            shift += sideways - away * (sideways @ away)
+            other["position"] = other["position"] + shift
+            parts.append(other)
+        columns = {key: np.concatenate([part[key] for part in parts]) for key in first}
+        columns["position"] = columns["position"][:, ::-1] + self.box / 2
+        near = ((columns["position"] > -8) & (columns["position"] < self.box + 8)).all(axis=1)
+        n_first = int(near[: len(first["element"])].sum())
+        return {key: value[near] for key, value in columns.items()}, n_first
+
+    def __getitem__(self, number: int):
+        rng = np.random.default_rng((self.seed, number))
+        torch.set_num_threads(1)
+        atoms, n_first = self.scene(rng)
+        a, b = self.library.coefficients[:, atoms["element"]]
+        # Acid side chains lose density to radiation, and crystal B factors are rescaled.
+        occupancy = np.where(atoms["acid"], rng.uniform(0.2, 1.0), 1.0)
+        b_iso = np.clip(atoms["b_iso"], 5, 120) * rng.uniform(0.2, 1.0)
+        spread = rng.uniform(0, 250) if rng.random() < 0.6 else 0.0
+        b_iso = b_iso + local_b(atoms["position"], rng, largest=spread)
+        shape = (self.box,) * 3
+        index = torch.from_numpy(np.ascontiguousarray(atoms["position"], dtype=np.float32))
+        coefficients = structure_factors(
+            index,
+            torch.from_numpy((a * occupancy[:, None]).astype(np.float32)),
+            torch.from_numpy((b + b_iso[:, None]).astype(np.float32)),
+            shape,
+            _VOXEL,
+            widths=10,
+        )[0]
+        marks = atoms["label"] != UNLABELLED
+        label = paint(atoms["position"][marks], atoms["label"][marks], shape)
+        xs, ys = [], []
+        for _ in range(self.measured):
+            experiment = Experiment.draw(rng)
+            # A zone mask mostly follows the first molecule and cuts through its neighbour.
+            kept = index if rng.random() < 0.3 else index[:n_first]
+            density = observe(coefficients, shape, _VOXEL, experiment, rng, index=kept).numpy()
+            start = rng.integers(4, self.box - self.edge - 3, 3)
+            seen = np.where((label > 0) & (label != IGNORED) & (density == 0), IGNORED, label)
+            x, y = _finish(rng, density, seen.astype(np.uint8), self.edge, start)
+            xs.append(x)
+            ys.append(y)
+        return np.stack(xs), np.stack(ys)
+
+
+@dataclass(frozen=True)
+class RealMap:
+    """A real map on 1 Å voxels, ready to be read by spline, with the labelled atoms in it.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the table of maps.
+    spline : ndarray of float32, shape (z, y, x)
+        Cubic spline coefficients.
+    index : ndarray, shape (n, 3)
+        Fractional (z, y, x) indices of the labelled atoms.
+    label : ndarray of uint8, shape (n,)
+        Their classes.
+    """
+
+    name: str
+    spline: np.ndarray
+    index: np.ndarray
+    label: np.ndarray
+
+
+def real_maps(folder, table) -> list[RealMap]:
+    """Read maps and models of a table (columns map, model) into memory."""
+    from scipy.ndimage import spline_filter
+
+    from cryonb.files.model import read_model
+    from cryonb.files.mrc import read_map
+    from cryonb.process.resample import resample
+    from cryonb.train.library import model_columns
+
+    folder, maps = Path(folder), []
+    for row in table.itertuples():
+        volume = resample(read_map(folder / row.map), 1.0)
+        columns = model_columns(read_model(folder / row.model))
+        marks = columns["label"] != UNLABELLED
+        maps.append(
+            RealMap(
+                name=row.map,
+                spline=spline_filter(volume.values / density_scale(volume.values)).astype(
+                    np.float32
+                ),
+                index=volume.grid.to_index(columns["position"][marks]).astype(np.float32),
+                label=columns["label"][marks],
+            )
+        )
+    return maps
+
+
+class RealSamples(torch.utils.data.Dataset):
+    """Rotated crops of real maps.
+
+    Parameters
+    ----------
+    maps : list of RealMap
+        Drawn in proportion to the square root of their labelled atoms.
+    seed, edge, measured : int
+        As in `SimulatedSamples`.
+    """
+
+    def __init__(self, maps, *, seed: int, edge: int = 48, measured: int = 3):
+        self.maps = maps
+        weight = np.sqrt([len(entry.label) for entry in maps])
+        self.weight = weight / weight.sum()
+        self.seed, self.edge, self.measured = seed, edge, measured
+        self.box = edge + 16
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int):
+        rng = np.random.default_rng((self.seed, 7, number))
+        torch.set_num_threads(1)
+        crops = [self._crop(rng) for _ in range(self.measured)]
+        return np.stack([x for x, _ in crops]), np.stack([y for _, y in crops])
+
+    def _crop(self, rng):
+        from scipy.ndimage import affine_transform
+
+        entry = self.maps[rng.choice(len(self.maps), p=self.weight)]
+        centre = entry.index[rng.integers(len(entry.index))] + rng.normal(0, 6, 3)
+        turn = Rotation.random(random_state=rng).as_matrix()
+        shape = (self.box,) * 3
+        middle = np.full(3, self.box / 2)
+        # Output voxel o reads input turn (o - middle) + centre, so atoms go the other way.
+        density = affine_transform(
+            entry.spline, turn, centre - turn @ middle, shape, np.float32, 3, "constant", 0.0, False
+        )
+        index = (entry.index - centre) @ turn + middle
+        label = paint(index, entry.label, shape)
+        s2 = _S2.setdefault(self.box, _box_s2(self.box))
+        blur = rng.uniform(-30, 80)
+        density = np.fft.irfftn(np.fft.rfftn(density) * np.exp(-blur * s2 / 4), s=shape)
+        density = density.astype(np.float32)
+        # Density without a model may well be structure that nobody built.
+        strange = (label == 0) & (density > 0.6)
+        label[strange] = IGNORED
+        start = rng.integers(4, self.box - self.edge - 3, 3)
+        return _finish(rng, density, label, self.edge, start)
+
+
+_S2: dict[int, np.ndarray] = {}
+
+
+def _box_s2(n: int) -> np.ndarray:
+    full, half = np.fft.fftfreq(n), np.fft.rfftfreq(n)
+    return full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
