@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import nn
@@ -78,12 +80,12 @@ class UNet(nn.Module):
         self.down_blocks = nn.ModuleList(_Residual(width) for width in widths[:-1])
         self.downs = nn.ModuleList(
             nn.Conv3d(fine, coarse, 2, stride=2)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+            for fine, coarse in pairwise(widths)
         )
         self.bottom = _Residual(widths[-1])
         self.ups = nn.ModuleList(
             nn.ConvTranspose3d(coarse, fine, 2, stride=2)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+            for fine, coarse in pairwise(widths)
         )
         self.merges = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:-1])
         self.up_blocks = nn.ModuleList(_Residual(width) for width in widths[:-1])
@@ -101,9 +103,10 @@ class UNet(nn.Module):
         for axis in range(3):
             kernel = [1, 1, 1]
             kernel[axis] = size
-            padding = [0, 0, 0]
-            padding[axis] = self.local
-            power = functional.avg_pool3d(power, kernel, 1, padding)
+            # Padded first: the pooling's own padding refuses inputs narrower than the kernel.
+            margin = [0] * 6
+            margin[4 - 2 * axis] = margin[5 - 2 * axis] = self.local
+            power = functional.avg_pool3d(functional.pad(power, margin), kernel, 1)
         return power.sqrt()
 
     def forward(self, x):

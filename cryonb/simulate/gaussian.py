@@ -52,7 +52,8 @@ def gaussian_map(
         If the recipe is unknown or the resolution is not positive.
     """
     if recipe not in _SIGMA:
-        raise CryonbError(f"A recipe of {', '.join(_SIGMA)} was expected, but {recipe!r} was given.")
+        known = ", ".join(_SIGMA)
+        raise CryonbError(f"A recipe of {known} was expected, but {recipe!r} was given.")
     if not resolution > 0:
         raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
     atoms = Atoms.from_structure(model)

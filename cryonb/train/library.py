@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError, ModelError
 
-__all__ = ["UNLABELLED", "Library", "build_library", "model_columns"]
+__all__ = ["UNLABELLED", "Library", "build_library", "model_columns", "split"]
 
 #: Label of an atom that marks no voxel (side chains, ligands).
 UNLABELLED = 255
@@ -109,6 +109,7 @@ def build_library(folder, files, *, progress: bool = True) -> Library:
         Show a bar.
     """
     from cryonb.files.model import read_model
+
     from cryonb.simulate.scattering import electron_coefficients
 
     folder = Path(folder)
@@ -156,7 +157,7 @@ def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -
     family = table["scope_sf"].fillna("").str.split(".").str[:3].str.join(".")
     part = pd.Series("train", index=table.index)
     part[table["file"].str.startswith("emap2sec_test/")] = "test"
-    for letter, group in table.groupby("scope_class"):
+    for _, group in table.groupby("scope_class"):
         # Sorting by a hash draws superfamilies in an order that other entries do not change.
         names = sorted(
             set(family[group.index]),
@@ -170,7 +171,6 @@ def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -
                     part[members] = target
                     quota[target] -= len(members)
                     break
-        del letter
     part[table["file"].isin(exclude)] = "excluded"
     # Then whatever is akin to a held-out structure leaves the training set.
     held = part != "train"

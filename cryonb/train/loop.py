@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 from tqdm.auto import tqdm
 
@@ -135,6 +136,19 @@ def _prepare(recipe: Recipe, run: Path, progress: bool):
     return _Mixture(simulated, real, recipe.real, recipe.seed), validation
 
 
+def _start_state(recipe: Recipe) -> dict:
+    """Read the weights that a run starts from: a checkpoint's average, or shipped ones."""
+    path = Path(recipe.start)
+    if not path.is_file():
+        raise CryonbError(
+            f"The recipe starts from {recipe.start}, which does not exist; name a checkpoint (.pt) "
+            "or weights (.safetensors)."
+        )
+    if path.suffix == ".safetensors":
+        return {key: value.float() for key, value in load_file(path).items()}
+    return torch.load(path, map_location="cpu", weights_only=True)["average"]
+
+
 def _validation_batch(samples, count: int):
     items = [samples[number] for number in range(count)]
     x = torch.from_numpy(np.concatenate([item[0] for item in items])).float()[:, None]
@@ -146,10 +160,8 @@ def _validate(network, batch, device, half) -> dict[str, float]:
     """Voxel accuracy and F1 of each structure class on a fixed set of crops."""
     network.eval()
     x, y = batch
-    found = []
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-        for part in x.split(8):
-            found.append(network(part.to(device)).argmax(dim=1).cpu())
+        found = [network(part.to(device)).argmax(dim=1).cpu() for part in x.split(8)]
     network.train()
     found = torch.cat(found)[y != IGNORED].numpy()
     truth = y[y != IGNORED].numpy()
@@ -227,9 +239,9 @@ def train(
         average.load_state_dict(stored["average"])
         step, spent = stored["step"], stored["seconds"]
     elif recipe.start:
-        begin = torch.load(recipe.start, map_location="cpu", weights_only=True)
-        network.load_state_dict(begin["average"])
-        average.load_state_dict(begin["average"])
+        begin = _start_state(recipe)
+        network.load_state_dict(begin, strict=False)
+        average.load_state_dict(begin, strict=False)
     if device != "mps":
         network = network.to(memory_format=torch.channels_last_3d)
     network, average = network.to(device).train(), average.to(device)

@@ -78,7 +78,7 @@ class Recipe:
         try:
             entries = tomllib.loads(path.read_text())
         except FileNotFoundError:
-            raise CryonbError(f"A recipe (TOML) was expected at {path}, but there is none.") from None
+            raise CryonbError(f"A recipe (TOML) was expected, but {path} does not exist.") from None
         except tomllib.TOMLDecodeError as error:
             raise CryonbError(f"{path.name} is not valid TOML: {error}.") from None
         known = {field.name: field.default for field in fields(cls)}

@@ -156,7 +156,6 @@ class SimulatedSamples(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int):
         rng = np.random.default_rng((self.seed, number))
-        torch.set_num_threads(1)
         atoms, n_first = self.scene(rng)
         a, b = self.library.coefficients[:, atoms["element"]]
         # Acid side chains lose density to radiation, and crystal B factors are rescaled.
@@ -214,11 +213,11 @@ class RealMap:
 
 def real_maps(folder, table) -> list[RealMap]:
     """Read maps and models of a table (columns map, model) into memory."""
-    from scipy.ndimage import spline_filter
-
     from cryonb.files.model import read_model
     from cryonb.files.mrc import read_map
     from cryonb.process.resample import resample
+    from scipy.ndimage import spline_filter
+
     from cryonb.train.library import model_columns
 
     folder, maps = Path(folder), []
@@ -262,7 +261,6 @@ class RealSamples(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int):
         rng = np.random.default_rng((self.seed, 7, number))
-        torch.set_num_threads(1)
         crops = [self._crop(rng) for _ in range(self.measured)]
         return np.stack([x for x, _ in crops]), np.stack([y for _, y in crops])
 
@@ -282,7 +280,7 @@ class RealSamples(torch.utils.data.Dataset):
         label = paint(index, entry.label, shape)
         s2 = _S2.setdefault(self.box, _box_s2(self.box))
         blur = rng.uniform(-30, 80)
-        density = np.fft.irfftn(np.fft.rfftn(density) * np.exp(-blur * s2 / 4), s=shape)
+        density = np.fft.irfftn(np.fft.rfftn(density) * np.exp(-blur * s2 / 4), s=shape, axes=(0, 1, 2))
         density = density.astype(np.float32)
         # Density without a model may well be structure that nobody built.
         strange = (label == 0) & (density > 0.6)

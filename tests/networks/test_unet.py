@@ -1,0 +1,85 @@
+"""The U-Net and its weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cryonb.errors import WeightsError
+from cryonb.networks.unet import UNet, density_scale
+from cryonb.networks.weights import load_network, save_weights
+from cryonb.volume import CLASSES
+
+ABOUT = {"architecture": "unet", "classes": list(CLASSES), "voxel_size": 1.0, "rim": 16}
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return UNet(5, widths=(16, 16, 16, 16)).eval()
+
+
+def test_the_network_keeps_to_its_budget():
+    network = UNet()
+    assert sum(p.numel() for p in network.parameters()) <= 6_000_000
+    assert network.multiple == 16
+
+
+def test_output_has_the_shape_of_the_input(small):
+    with torch.inference_mode():
+        assert small(torch.zeros(2, 1, 32, 48, 16)).shape == (2, 5, 32, 48, 16)
+
+
+def test_the_head_puts_voxels_back_where_they_were(small):
+    # A change at one voxel changes the output most near that voxel.
+    with torch.inference_mode():
+        x = torch.rand(1, 1, 48, 48, 48, generator=torch.Generator().manual_seed(1))
+        y = x.clone()
+        y[0, 0, 11, 30, 20] += 3
+        change = (small(y) - small(x)).abs().sum(1)[0]
+    where = np.unravel_index(int(change.argmax()), change.shape)
+    assert np.abs(np.array(where) - (11, 30, 20)).max() <= 3
+
+
+def test_scale_ignores_zeros_and_follows_the_density(rng):
+    values = rng.normal(1, 0.2, (9, 9, 9))
+    scale = density_scale(values)
+    assert density_scale(np.pad(values, 12)) == pytest.approx(scale)
+    assert density_scale(7 * values) == pytest.approx(7 * scale)
+    assert density_scale(np.zeros((3, 3, 3))) == 0
+
+
+def test_weights_survive_the_disk(small, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(small, path, metadata=ABOUT)
+    loaded = load_network(path, device="cpu")
+    x = np.random.default_rng(0).random((1, 1, 32, 32, 32), dtype=np.float32)
+    with torch.inference_mode():
+        expected = torch.softmax(small(torch.from_numpy(x)), dim=1).numpy()
+    got = loaded(x)
+    assert got.shape == (1, 5, 32, 32, 32)
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+    # Half-precision weights and, on some processors, products.
+    np.testing.assert_allclose(got, expected, atol=0.03)
+    assert loaded.classes == CLASSES
+
+
+def test_damaged_or_missing_weights_are_refused(small, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(small, path, metadata=ABOUT)
+    about = path.with_suffix(".json")
+    text = about.read_text()
+    about.write_text(json.dumps(json.loads(text) | {"sha256": "0" * 64}))
+    with pytest.raises(WeightsError, match="checksum"):
+        load_network(path)
+    about.write_text(json.dumps(json.loads(text) | {"architecture": "transformer"}))
+    with pytest.raises(WeightsError, match="architecture"):
+        load_network(path)
+    other = json.loads(text)
+    other["options"]["widths"] = [16, 16, 16]
+    about.write_text(json.dumps(other))
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_network(path)
+    with pytest.raises(WeightsError, match="not found"):
+        load_network("nothing")
