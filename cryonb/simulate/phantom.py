@@ -8,13 +8,11 @@ leaves out are therefore coil.
 
 Sources
 -------
-Lengths and angles of the peptide: Engh & Huber, Acta Cryst. A47, 392 (1991), but for N-CA-C,
-which is tetrahedral as in the fibre models. Torsion angles: the table of regular conformations
-in IUPAC-IUB, Biochemistry 9, 3471 (1970); psi of the strands is changed by up to 3° so that a
+Torsion angles: IUPAC-IUB, Biochemistry 9, 3471 (1970), and for polyproline II Adzhubei &
+Sternberg, J. Mol. Biol. 229, 472 (1993); psi of the strands is changed by up to 3° so that a
 strand repeats after exactly two residues, which makes a sheet flat. Hydrogen bonds and their
-patterns: Kabsch & Sander, Biopolymers 22, 2577 (1983). Double helices: cylindrical coordinates
-from fibre diffraction, Arnott & Hukins, Biochem. Biophys. Res. Commun. 47, 1504 (1972) for B-DNA
-and Arnott, Hukins & Dover, ibid. 48, 1392 (1972) for A-RNA.
+patterns: Kabsch & Sander, Biopolymers 22, 2577 (1983). Double helices: fibre diffraction, see
+`cryonb.simulate.fibre`.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import gemmi
 import numpy as np
@@ -30,6 +27,7 @@ from scipy.spatial.transform import Rotation
 
 from cryonb.errors import ModelError
 from cryonb.simulate.fibre import A_RNA, B_DNA, Fibre
+from cryonb.simulate.peptide import alanine_screw
 from cryonb.volume import CLASSES
 
 __all__ = [
@@ -161,7 +159,7 @@ def polyproline(n: int, *, b_iso: float = _B_ISO) -> Phantom:
     3.05 Å a residue, three residues a turn.
     """
     _check_count("residues of a polyproline II chain", n, 2)
-    unit, twist, rise = _peptide(*_POLYPROLINE)
+    unit, twist, rise = alanine_screw(*_POLYPROLINE)
     return _protein(
         f"polyproline II chain of {n} residues",
         [_along_screw(unit, twist, rise, n)],
@@ -199,7 +197,7 @@ def beta_sheet(
     """
     _check_count("strands of a sheet", n_strands, 2)
     _check_count("residues of a strand", length, 6)
-    unit, _, rise = _peptide(*(_PARALLEL if parallel else _ANTIPARALLEL))
+    unit, _, rise = alanine_screw(*(_PARALLEL if parallel else _ANTIPARALLEL))
     turn = _PARALLEL_TURN if parallel else _ANTIPARALLEL_TURN
     # Exactly 180°: the torsion angles say so to a hundredth of a thousandth of a degree.
     up = _along_screw(unit @ _about_z(turn).T, 180.0, rise, length)
@@ -223,7 +221,7 @@ def beta_sheet(
 
 def _helix(name: str, n: int, least: int, torsions: tuple[float, float], b_iso: float) -> Phantom:
     _check_count(f"residues of an ideal {name}", n, least)
-    unit, twist, rise = _peptide(*torsions)
+    unit, twist, rise = alanine_screw(*torsions)
     states = np.full(n, _HELIX)
     # Turns i -> i + k begin at residues 0 ... n - k - 1, and the turns at i - 1 and i together make
     # i ... i + k - 1 a helix: all but the first and the last residue.
@@ -231,62 +229,6 @@ def _helix(name: str, n: int, least: int, torsions: tuple[float, float], b_iso: 
     return _protein(
         f"{name} of {n} residues", [_along_screw(unit, twist, rise, n)], [states], b_iso
     )
-
-
-@cache
-def _peptide(phi: float, psi: float) -> tuple[np.ndarray, float, float]:
-    """One alanine in the frame of its screw axis (z), its CA on x; twist (°) and rise (Å)."""
-    tetrahedral = np.degrees(np.arccos(-1 / 3))
-    ca = np.zeros(3)
-    n = np.array([1.458, 0.0, 0.0])
-    c = 1.525 * np.array([-1 / 3, np.sqrt(8) / 3, 0.0])
-    o = _place(n, ca, c, 1.231, 120.8, psi + 180.0)
-    next_n = _place(n, ca, c, 1.329, 116.2, psi)
-    next_ca = _place(ca, c, next_n, 1.458, 121.7, 180.0)
-    next_c = _place(c, next_n, next_ca, 1.525, tetrahedral, phi)
-    # CB at its angles to N (110.4°) and C (110.5°), on the side of an L-amino acid.
-    along_n, along_c = n / 1.458, c / 1.525
-    cosine = along_n @ along_c
-    a, b = np.linalg.solve([[1.0, cosine], [cosine, 1.0]], np.cos(np.radians([110.4, 110.5])))
-    in_plane = a * along_n + b * along_c
-    normal = np.cross(along_n, along_c)
-    normal /= np.linalg.norm(normal)
-    cb = ca + 1.521 * (in_plane + np.sqrt(1 - in_plane @ in_plane) * normal)
-
-    # The motion that takes this residue to the next is a screw; z becomes its axis.
-    turn = Rotation.from_matrix(_frame(next_n, next_ca, next_c) @ _frame(n, ca, c).T)
-    vector = turn.as_rotvec()
-    axis, angle = vector / np.linalg.norm(vector), np.linalg.norm(vector)
-    step = next_ca - ca
-    if axis @ step < 0:
-        axis, angle = -axis, -angle
-    rise = float(axis @ step)
-    # A point q of the axis obeys (1 - R) q = t - rise · axis; least squares gives the one whose
-    # part along the axis is zero.
-    point = np.linalg.lstsq(np.eye(3) - turn.as_matrix(), step - rise * axis, rcond=None)[0]
-    x = -point / np.linalg.norm(point)
-    basis = np.stack([x, np.cross(axis, x), axis], axis=1)
-    unit = (np.stack([n, ca, c, o, cb]) - point) @ basis
-    unit.flags.writeable = False
-    return unit, float(np.degrees(angle)) % 360.0, rise
-
-
-def _place(a, b, c, length: float, angle: float, torsion: float) -> np.ndarray:
-    """Position of the atom d bonded to c, from length (Å), angle b-c-d and torsion a-b-c-d (°)."""
-    angle, torsion = np.radians([angle, torsion])
-    forward = (c - b) / np.linalg.norm(c - b)
-    normal = np.cross(b - a, forward)
-    normal /= np.linalg.norm(normal)
-    side = np.cross(normal, forward)
-    across = np.cos(torsion) * side + np.sin(torsion) * normal
-    return c + length * (np.sin(angle) * across - np.cos(angle) * forward)
-
-
-def _frame(n, ca, c) -> np.ndarray:
-    x = (c - ca) / np.linalg.norm(c - ca)
-    y = (n - ca) - ((n - ca) @ x) * x
-    y /= np.linalg.norm(y)
-    return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
 # ---- nucleic acid ---------------------------------------------------------------------------
