@@ -269,7 +269,7 @@ def test_strands_are_held_by_their_hydrogen_bonds(parallel, length):
         n, o = (np.array([[r[name] for r in strand] for strand in (one, two)]) for name in "NO")
         near = [np.linalg.norm(n[i][:, None] - o[1 - i][None], axis=-1) for i in (0, 1)]
         bonds = np.concatenate([d[d < 3.5] for d in near])
-        # Antiparallel neighbours bond by two for each narrow pair, of which there are three or four.
+        # Antiparallel neighbours have three or four narrow pairs, of two bonds each.
         assert len(bonds) in ({length - 1} if parallel else {6, 8})
         assert bonds == pytest.approx(2.90, abs=0.005)
 
