@@ -44,7 +44,7 @@ def text_for_mkdssp(structure):
             if residue.name not in STANDARD and residue.find_atom("CA", "*", gemmi.Element("C")):
                 parent = gemmi.find_tabulated_residue(residue.name).one_letter_code.upper().strip()
                 name = gemmi.expand_one_letter(parent, gemmi.ResidueKind.AA) if parent else None
-                residue.name = name or "ALA"
+                residue.name = name if name in STANDARD else "ALA"
                 residue.het_flag = "A"
     structure.setup_entities()
     body = structure.make_pdb_string(gemmi.PdbWriteOptions(minimal=True))

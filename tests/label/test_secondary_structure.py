@@ -180,6 +180,9 @@ def test_a_ladder_runs_on_across_a_bulge():
     # Two more on both sides are none.
     codes = strand_codes([(5, 30), (8, 27)], whole)
     assert (codes[5:9], codes[27:31]) == ("B--B", "B--B")
+    # The first side may be the long one.
+    assert strand_codes([(5, 30), (10, 28)], whole)[5:11] == "EEEEEE"
+    assert strand_codes([(5, 30), (11, 28)], whole)[5:12] == "B-----B"
     # Nor is a bulge across a break of the chain.
     broken = (np.arange(40) >= 7).astype(int)
     broken[6] = 0
@@ -205,6 +208,23 @@ def test_helices_by_priority():
     assert codes(n3=[5, 6], n4=[2, 3]) == "---HHHH-----"
     assert codes(n4=[2, 3], n5=[3, 4]) == "---HIIIII---"
     assert codes(n3=[2, 3], n5=[3, 4]) == "---GGG------"
+
+
+def test_a_donor_keeps_its_two_best_bonds():
+    # Residue 1 has its hydrogen at the origin, 1 Å above N. Three carbonyls point at it.
+    far = np.arange(12.0)[:, None] * (0, 500.0, 0) + (500.0, 0, 0)
+    n, c, o = far + (0, 0, 1.0), far + (0, 0, 3.0), far + (0, 0, 4.2)
+    ca = np.zeros((12, 3))
+    n[1], c[0], o[0] = (0, 0, -1.0), (0, 0, -2.3), (0, 0, -3.5)
+    for row, (distance, tilt) in {5: (2.2, -0.7), 7: (1.9, 0.0), 9: (2.0, 0.7)}.items():
+        direction = np.array([np.sin(tilt), 0, np.cos(tilt)])
+        o[row], c[row] = distance * direction, (distance + 1.2) * direction
+    donor, acceptor = room._hydrogen_bonds(n, ca, c, o, np.zeros(12), np.zeros(12, dtype=bool))
+    assert sorted(acceptor[donor == 1]) == [7, 9]
+    # Without the best, the third one is a bond.
+    o[7], c[7] = far[7], far[7] + 1.0
+    donor, acceptor = room._hydrogen_bonds(n, ca, c, o, np.zeros(12), np.zeros(12, dtype=bool))
+    assert sorted(acceptor[donor == 1]) == [5, 9]
 
 
 # ---- models --------------------------------------------------------------------------------------
