@@ -122,51 +122,42 @@ class Atoms:
                 ModelWarning,
                 stacklevel=2,
             )
-        kinds = _KindLookup()
-        rows, residue_rows = [], []
-        for chain in structure[0]:
-            for residue in chain:
-                kind = kinds(residue)
-                if (kind == KIND_WATER and not waters) or (kind == KIND_LIGAND and not ligands):
-                    continue
-                keep = _best_altloc(residue)
-                index = len(residue_rows)
-                roles = _ROLES_OF_KIND[kind]
-                before = len(rows)
-                for atom in residue:
-                    if atom.altloc not in keep or (not hydrogens and atom.is_hydrogen()):
-                        continue
-                    pos = atom.pos
-                    rows.append(
-                        (pos.x, pos.y, pos.z, atom.element.atomic_number, atom.b_iso, atom.occ,
-                         atom.name, index, roles.get(atom.name, 0))
-                    )  # fmt: skip
-                if len(rows) > before:
-                    seqid = residue.seqid
-                    residue_rows.append(
-                        (chain.name, seqid.num, seqid.icode.strip(), residue.name, kind)
-                    )
-        if not rows:
+        table = _Table(structure)
+        kind = table.kinds()
+        keep_residue = np.ones(len(kind), dtype=bool)
+        if not waters:
+            keep_residue &= kind != KIND_WATER
+        if not ligands:
+            keep_residue &= kind != KIND_LIGAND
+        keep = keep_residue[table.residue] & table.best_altloc()
+        if not hydrogens:
+            keep &= table.element != 1
+        if not keep.any():
             raise ModelError(
                 "A model with atoms was expected, but none is left after leaving out "
                 "hydrogens, waters or ligands as asked."
             )
-        x, y, z, element, b_iso, occupancy, name, residue, role = zip(*rows, strict=True)
-        chain, number, icode, residue_name, kind = zip(*residue_rows, strict=True)
+        # Residues of which nothing is left go, too.
+        used = np.zeros(len(kind), dtype=bool)
+        used[table.residue[keep]] = True
+        first, kind = table.first[used], kind[used]
+        residue = (np.cumsum(used) - 1)[table.residue[keep]].astype(np.int32)
+        name = table.name[keep]
+        flat = table.flat
         return cls(
-            position=np.array([x, y, z], dtype=np.float64).T.copy(),
-            element=np.array(element, dtype=np.uint8),
-            b_iso=np.array(b_iso, dtype=np.float32),
-            occupancy=np.array(occupancy, dtype=np.float32),
-            name=np.array(name),
-            residue=np.array(residue, dtype=np.int32),
-            role=np.array(role, dtype=np.uint8),
+            position=flat.pos[table.model][keep],
+            element=table.element[keep],
+            b_iso=flat.b_iso[table.model][keep],
+            occupancy=table.occupancy[keep],
+            name=name,
+            residue=residue,
+            role=_roles(name, kind[residue]),
             residues=Residues(
-                chain=np.array(chain),
-                number=np.array(number, dtype=np.int64),
-                icode=np.array(icode),
-                name=np.array(residue_name),
-                kind=np.array(kind, dtype=np.uint8),
+                chain=table.chain[first],
+                number=table.number[first].astype(np.int64),
+                icode=np.char.strip(table.icode[first]),
+                name=table.residue_name[first],
+                kind=kind,
             ),
         )
 
@@ -206,54 +197,92 @@ class Atoms:
         return replace(self, position=position)
 
 
-_ROLES_OF_KIND = {
-    KIND_PROTEIN: _PROTEIN_ROLE,
-    KIND_NUCLEIC: _NUCLEIC_ROLE,
-    KIND_LIGAND: {},
-    KIND_WATER: {},
-}
+class _Table:
+    """Columns of the first model of a structure, an atom a row, and where its residues begin."""
 
+    def __init__(self, structure):
+        import gemmi
 
-class _KindLookup:
-    """Kind of a residue, by its name in gemmi's table or, where unknown, by its atoms."""
+        self.flat = flat = gemmi.FlatStructure(structure)
+        # Models follow one another, so the first one is a slice.
+        self.model = slice(0, structure[0].count_atom_sites())
+        self.chain = _text(flat.chain_ids[self.model])
+        self.residue_name = _text(flat.residue_names[self.model])
+        self.name = _text(flat.atom_names[self.model])
+        self.number = flat.resnums[self.model]
+        self.icode = _text(flat.icodes[self.model, None])
+        self.altloc = flat.altlocs[self.model]
+        self.occupancy = flat.occ[self.model]
+        element = flat.elements[self.model]
+        # gemmi lists deuterium after the elements, as number 119.
+        deuterium = 119
+        self.element = np.where(element == deuterium, 1, element).astype(np.uint8)
 
-    def __init__(self):
-        self._known: dict[str, int | None] = {}
+        new = np.ones(len(self.number), dtype=bool)
+        new[1:] = False
+        for column in (self.chain, self.number, self.icode, self.residue_name):
+            new[1:] |= column[1:] != column[:-1]
+        self.first = np.flatnonzero(new)
+        self.residue = np.cumsum(new) - 1
 
-    def __call__(self, residue) -> int:
-        name = residue.name
-        if name not in self._known:
-            import gemmi
+    def best_altloc(self) -> np.ndarray:
+        """Tell the atoms without label, or with the label of most occupancy in their residue."""
+        best = self.altloc == 0
+        labelled = np.flatnonzero(~best)
+        if len(labelled):
+            key = self.residue[labelled] * 256 + self.altloc[labelled].astype(np.uint8)
+            labels, place, which = np.unique(key, return_index=True, return_inverse=True)
+            weight = np.bincount(which, self.occupancy[labelled].astype(np.float64))
+            # By residue, then falling weight, then the order of the file.
+            order = np.lexsort((place, -weight, labels // 256))
+            _, top = np.unique(labels[order] // 256, return_index=True)
+            best[labelled] = np.isin(which, order[top])
+        return best
 
-            info = gemmi.find_tabulated_residue(name)
-            if info.is_water():
-                kind = KIND_WATER
-            elif info.is_amino_acid():
-                kind = KIND_PROTEIN
-            elif info.is_nucleic_acid():
-                kind = KIND_NUCLEIC
-            elif info.found():
-                kind = KIND_LIGAND
-            else:
-                kind = None
-            self._known[name] = kind
-        kind = self._known[name]
-        if kind is None:
-            names = {atom.name for atom in residue}
-            if {"N", "CA", "C"} <= names:
-                return KIND_PROTEIN
-            return KIND_NUCLEIC if {"C3'", "C4'", "C1'"} <= names else KIND_LIGAND
-        # A free amino acid or nucleotide (a bound GLY or ATP) is still counted as what it is
-        # unless the file says otherwise.
+    def kinds(self) -> np.ndarray:
+        """Kind of each residue: by its name in gemmi's table or, where unknown, by its atoms."""
+        import gemmi
+
+        names, which = np.unique(self.residue_name[self.first], return_inverse=True)
+        infos = [gemmi.find_tabulated_residue(str(name)) for name in names]
+        # A free amino acid or nucleotide (a bound GLY or ATP) is still counted as what it is.
+        of_name = np.array(
+            [
+                KIND_WATER if info.is_water()
+                else KIND_PROTEIN if info.is_amino_acid()
+                else KIND_NUCLEIC if info.is_nucleic_acid()
+                else KIND_LIGAND
+                for info in infos
+            ],
+            dtype=np.uint8,
+        )  # fmt: skip
+        kind = of_name[which]
+        unknown = ~np.array([info.found() for info in infos])[which]
+        if unknown.any():
+            has = {}
+            for name in ("N", "CA", "C", "C3'", "C4'", "C1'"):
+                has[name] = np.zeros(len(kind), dtype=bool)
+                has[name][self.residue[self.name == name]] = True
+            protein = has["N"] & has["CA"] & has["C"]
+            nucleic = has["C3'"] & has["C4'"] & has["C1'"] & ~protein
+            kind[unknown & protein] = KIND_PROTEIN
+            kind[unknown & nucleic] = KIND_NUCLEIC
         return kind
 
 
-def _best_altloc(residue) -> tuple[str, ...]:
-    """Alternative-location labels to keep: none, and the one with most occupancy."""
-    weight: dict[str, float] = {}
-    for atom in residue:
-        if atom.altloc != "\0":
-            weight[atom.altloc] = weight.get(atom.altloc, 0.0) + atom.occ
-    if not weight:
-        return ("\0",)
-    return ("\0", max(weight, key=weight.get))
+def _text(codes: np.ndarray) -> np.ndarray:
+    """Turn rows of character codes, padded with zeros, into strings."""
+    codes = np.ascontiguousarray(codes).view(np.uint8)
+    # UCS4 code points are what numpy's strings hold.
+    return codes.astype(np.uint32).view(f"U{codes.shape[1]}")[:, 0]
+
+
+def _roles(name: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Backbone role of atoms by name, and kind of residue: an index into `ROLES`."""
+    role = np.zeros(len(name), dtype=np.uint8)
+    for names, of_kind in ((_PROTEIN_ROLE, KIND_PROTEIN), (_NUCLEIC_ROLE, KIND_NUCLEIC)):
+        rows = np.flatnonzero(kind == of_kind)
+        part = name[rows]
+        for text, code in names.items():
+            role[rows[part == text]] = code
+    return role

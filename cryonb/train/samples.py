@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from cryonb.grid import Grid
+from cryonb.label.voxels import nearest_labels
 from cryonb.networks.unet import density_scale
 from cryonb.simulate.experiment import Experiment, local_b, observe
 from cryonb.simulate.fourier import structure_factors
@@ -43,25 +45,10 @@ def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.
     -------
     ndarray of uint8, shape (z, y, x)
     """
-    out = np.zeros(int(np.prod(shape)), dtype=np.uint8)
-    reach = int(np.ceil(radius + ring))
-    steps = np.arange(-reach, reach + 1)
-    offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    offsets = offsets[(offsets**2).sum(axis=1) <= (radius + ring + 0.9) ** 2]
-    sizes = np.array(shape)
-    near = ((index > -reach) & (index < sizes + reach)).all(axis=1)
-    index, label = index[near].astype(np.float32), label[near]
-    base = np.round(index).astype(np.int32)
-    at = base[:, None, :] + offsets[None].astype(np.int32)
-    away = ((at - index[:, None, :]) ** 2).sum(axis=2)
-    good = (away <= (radius + ring) ** 2) & ((at >= 0) & (at < sizes)).all(axis=2)
-    flat = np.ravel_multi_index(tuple(at[good].T), shape)
-    away = away[good]
-    value = np.broadcast_to(label[:, None], good.shape)[good]
-    # The nearest atom is written last and stays.
-    order = np.argsort(-away, kind="stable")
-    out[flat[order]] = np.where(away[order] <= radius**2, value[order], IGNORED)
-    return out.reshape(shape)
+    grid, points = Grid(shape), np.asarray(index)[:, ::-1]
+    out = nearest_labels(points, label, grid, radius)
+    open_ring = (out == 0) & (nearest_labels(points, label, grid, radius + ring) > 0)
+    return np.where(open_ring, IGNORED, out).astype(np.uint8)
 
 
 def _turn(rng: np.random.Generator, *arrays):
