@@ -84,7 +84,8 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]) | {"fold": group})
     table = pd.DataFrame(rows)
     shown = ["map", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
-             "f1_nucleotide", "haruspex_precision", "haruspex_recall", "seconds", "peak_gb"]  # fmt: skip
+             "f1_nucleotide", "haruspex_precision", "haruspex_recall", "seconds",
+             "peak_gb"]  # fmt: skip
     print(table[shown].round(3).to_string(index=False))
     d = pd.to_numeric(table["resolution"].str.strip("~?"), errors="coerce")
     for text, part in (("<= 4 Å", table[d <= 4]), ("> 4 Å", table[(d > 4) & (d < 10)])):

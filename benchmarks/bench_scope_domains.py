@@ -42,10 +42,10 @@ def main() -> None:
             volume = gaussian_map(model, resolution=d)
             sse = predict_sse(volume, method=arguments.weights, progress=False)
             summary = evaluate_sse(sse, model).summary
-            rows.append({"file": entry.file, "class": entry.scope_class, "resolution": d,
-                         "q3": summary["q3"], "voxel_accuracy": summary["voxel_accuracy"]})  # fmt: skip
+            about = {"file": entry.file, "class": entry.scope_class, "resolution": d}
+            rows.append(about | {key: summary[key] for key in ("q3", "voxel_accuracy")})
     table = pd.DataFrame(rows)
-    print(table.pivot_table(index="class", columns="resolution", values="q3", margins=True).round(3))
+    print(table.pivot_table("q3", index="class", columns="resolution", margins=True).round(3))
     print(table.groupby(["resolution", "class"]).size().unstack())
     if arguments.csv:
         table.round(4).to_csv(arguments.csv, index=False)

@@ -109,7 +109,6 @@ def build_library(folder, files, *, progress: bool = True) -> Library:
         Show a bar.
     """
     from cryonb.files.model import read_model
-
     from cryonb.simulate.scattering import electron_coefficients
 
     folder = Path(folder)

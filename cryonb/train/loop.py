@@ -62,7 +62,7 @@ def _rate_at(step: int, recipe: Recipe) -> float:
     left = recipe.steps - step
     if left >= recipe.tail:
         return recipe.rate
-    return recipe.rate * (0.5 - 0.5 * np.cos(np.pi * max(left, 0) / recipe.tail)) + 1e-6
+    return float(recipe.rate * (0.5 - 0.5 * np.cos(np.pi * max(left, 0) / recipe.tail))) + 1e-6
 
 
 class _Mixture(torch.utils.data.Dataset):
@@ -109,7 +109,7 @@ def _prepare(recipe: Recipe, run: Path, progress: bool):
     if not cache.is_file() or not manifest.is_file():
         folder = _data_folder(recipe)
         index = pd.read_csv(folder / "structures" / "INDEX.csv")
-        parts = split(index, exclude=recipe.exclude, seed=1)
+        parts = split(index, n_test=recipe.held_out, exclude=recipe.exclude)
         files = parts.index[parts.isin(["train", "validation"])]
         build_library(folder / "structures", files, progress=progress).save(cache)
         parts.rename("part").to_csv(manifest, index_label="file")

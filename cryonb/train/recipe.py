@@ -46,6 +46,8 @@ class Recipe:
         Weights or checkpoint to start from; "" for random ones.
     exclude : tuple of str
         Structure files that are left out with all their kin.
+    held_out : int
+        Test domains a SCOPe class; a third as many are for validation.
     workers : int
         Processes that make samples.
     """
@@ -69,6 +71,7 @@ class Recipe:
     real_maps: tuple[str, ...] = ()
     start: str = ""
     exclude: tuple[str, ...] = ()
+    held_out: int = 15
     workers: int = 1
 
     @classmethod

@@ -200,11 +200,11 @@ class RealMap:
 
 def real_maps(folder, table) -> list[RealMap]:
     """Read maps and models of a table (columns map, model) into memory."""
+    from scipy.ndimage import spline_filter
+
     from cryonb.files.model import read_model
     from cryonb.files.mrc import read_map
     from cryonb.process.resample import resample
-    from scipy.ndimage import spline_filter
-
     from cryonb.train.library import model_columns
 
     folder, maps = Path(folder), []
@@ -267,8 +267,8 @@ class RealSamples(torch.utils.data.Dataset):
         label = paint(index, entry.label, shape)
         s2 = _S2.setdefault(self.box, _box_s2(self.box))
         blur = rng.uniform(-30, 80)
-        density = np.fft.irfftn(np.fft.rfftn(density) * np.exp(-blur * s2 / 4), s=shape, axes=(0, 1, 2))
-        density = density.astype(np.float32)
+        blurred = np.fft.rfftn(density) * np.exp(-blur * s2 / 4)
+        density = np.fft.irfftn(blurred, s=shape, axes=(0, 1, 2)).astype(np.float32)
         # Density without a model may well be structure that nobody built.
         strange = (label == 0) & (density > 0.6)
         label[strange] = IGNORED
