@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -178,6 +180,28 @@ def _save_checkpoint(path: Path, **state) -> None:
     beside.replace(path)
 
 
+class _Request:
+    """An interruption (Ctrl-C, a polite kill) is noted, and obeyed between two steps."""
+
+    def __init__(self):
+        self.number = 0
+        self._before = {}
+
+    def __enter__(self):
+        # Only the main thread may set handlers; elsewhere interruptions act at once, as ever.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number, _frame):
+        self.number = number
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
 def _plot(log: Path, target: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -215,6 +239,11 @@ def train(
         Time between checkpoints.
     progress : bool
         Show a bar.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or a polite kill, once the step is done and the checkpoint written.
 
     Returns
     -------
@@ -277,7 +306,7 @@ def train(
         )
 
     bar = tqdm(loader, total=recipe.steps, initial=step, desc=recipe.name, disable=not progress)
-    try:
+    with _Request() as interrupted:
         for x, y in bar:
             x = x.flatten(0, 1)[:, None].to(device, non_blocking=True).float()
             y = y.flatten(0, 1).to(device, non_blocking=True).long()
@@ -313,9 +342,12 @@ def train(
             if time.monotonic() - last_check > checkpoint_seconds:
                 keep()
                 last_check = time.monotonic()
-    finally:
-        # An interruption loses nothing.
-        keep()
+            if interrupted.number:
+                break
+    keep()
+    if interrupted.number:
+        bar.close()
+        raise KeyboardInterrupt(f"stopped after step {step}; the same command goes on from there")
     weights = run / f"{recipe.name}.safetensors"
     save_weights(
         average,

@@ -1,6 +1,8 @@
 """Samples, splits, and a run that is cut off and goes on."""
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -144,19 +146,16 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
     options = {"device": "cpu", "progress": False}
     whole = loop.train(recipe, tmp_path / "whole", **options)
 
-    class Cut(Exception):
-        pass
-
     calls = itertools.count()
 
-    def loss_then_cut(*args, real=loop.loss_of):
+    def loss_and_signal(*args, real=loop.loss_of):
         if next(calls) == 3:
-            raise Cut
+            os.kill(os.getpid(), signal.SIGINT)
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "loss_of", loss_then_cut)
-        with pytest.raises(Cut):
+        patch.setattr(loop, "loss_of", loss_and_signal)
+        with pytest.raises(KeyboardInterrupt, match="after step 4"):
             loop.train(recipe, tmp_path / "cut", **options)
     again = loop.train(recipe, tmp_path / "cut", **options)
     one = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
