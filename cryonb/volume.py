@@ -154,7 +154,8 @@ class Volume:
 
     def __repr__(self) -> str:
         z, y, x = self.shape
-        size = " × ".join(f"{v:.4g}" for v in dict.fromkeys(self.voxel_size))
+        sizes = [f"{v:.4g}" for v in self.voxel_size]
+        size = sizes[0] if len(set(sizes)) == 1 else " × ".join(sizes)
         name = f" {self.name!r}" if self.name else ""
         return f"<{type(self).__name__}{name}: {z} × {y} × {x} voxels (z, y, x) of {size} Å>"
 

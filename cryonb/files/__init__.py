@@ -1,0 +1,1 @@
+"""Files: maps, models, entries of public archives and ChimeraX scripts."""
