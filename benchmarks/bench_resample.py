@@ -1,7 +1,7 @@
 """Time and error of resampling against scipy.ndimage.zoom, in one run.
 
-    python benchmarks/resample.py                  # 256³ voxels of 1.06 Å to 1 Å
-    python benchmarks/resample.py --size 200 --voxel 0.8 --target 1.3
+    python benchmarks/bench_resample.py                  # 256³ voxels of 1.06 Å to 1 Å
+    python benchmarks/bench_resample.py --size 200 --voxel 0.8 --target 1.3
 
 The map is a sum of Gaussians, known without error on both grids. `zoom` is judged twice: taken
 at its word (voxel / target as the factor, and the result read as having the target's spacing, the
