@@ -58,7 +58,7 @@ def mask(
     if (model is None) == (contour is None):
         raise CryonbError(
             "Masking needs either a model or a contour, but "
-            f"{'neither' if model is None else 'both'} was given."
+            f"{'neither was' if model is None else 'both were'} given."
         )
     if isinstance(volume, LabelVolume | ProbabilityVolume):
         raise CryonbError(f"A density was expected to mask, but {volume!r} was given.")

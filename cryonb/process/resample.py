@@ -86,7 +86,7 @@ def resample(
     if (voxel_size is None) == (grid is None):
         raise GridError(
             "Resampling needs either a voxel size or a grid, but "
-            f"{'neither' if grid is None else 'both'} was given."
+            f"{'neither was' if grid is None else 'both were'} given."
         )
     source = volume.grid
     if grid is None:

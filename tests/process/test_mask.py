@@ -108,7 +108,7 @@ def test_bad_requests_are_refused(rng):
     model = structure([(0.0, 20.0, 110.0)])
     with pytest.raises(CryonbError, match="neither was given"):
         mask_function(volume)
-    with pytest.raises(CryonbError, match="both was given"):
+    with pytest.raises(CryonbError, match="both were given"):
         mask(volume, model=model, contour=1.0)
     with pytest.raises(CryonbError, match="lower the contour"):
         mask(volume, contour=2.0)

@@ -286,7 +286,7 @@ def test_probabilities_can_take_the_nearest_voxel(rng):
 def test_bad_requests_are_refused(noise):
     with pytest.raises(GridError, match="neither was given"):
         resample(noise)
-    with pytest.raises(GridError, match="both was given"):
+    with pytest.raises(GridError, match="both were given"):
         resample(noise, 1.0, grid=GRID)
     with pytest.raises(CryonbError, match="one of cubic, linear, fourier, nearest"):
         resample(noise, 1.0, method="quintic")
