@@ -1,0 +1,1 @@
+"""Scores: predictions and models judged against truth and map."""

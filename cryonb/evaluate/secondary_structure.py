@@ -1,0 +1,211 @@
+"""A prediction of secondary structure, judged by a model: residues, segments, voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
+from cryonb.errors import MapModelMismatchError
+from cryonb.label.secondary_structure import SecondaryStructure, secondary_structure
+from cryonb.label.voxels import label_volume
+from cryonb.volume import CLASSES, ProbabilityVolume, Volume
+
+__all__ = ["SUMMARY_KEYS", "Evaluation", "evaluate_sse"]
+
+#: Keys of `Evaluation.summary`, in order.
+SUMMARY_KEYS = (
+    "q3", "f1_helix", "f1_strand", "f1_coil", "f1_nucleotide",
+    "voxel_f1_helix", "voxel_f1_strand", "voxel_f1_coil", "voxel_f1_nucleotide", "voxel_accuracy",
+    "haruspex_precision", "haruspex_recall", "haruspex_f1", "n_residues",
+)  # fmt: skip
+_STRUCTURE = CLASSES[1:]
+# What Haruspex predicts; coil is its "unassigned".
+_HARUSPEX = ("helix", "strand", "nucleotide")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A prediction judged by a model.
+
+    Attributes
+    ----------
+    summary : pandas.Series
+        The scores, see `evaluate_sse`.
+    residues : pandas.DataFrame
+        A row a residue: chain, number, icode, name, dssp, truth, predicted, correct, density (in
+        r.m.s.d., where a density was given) and the mean probability of each class.
+    segments : pandas.DataFrame
+        A row a stretch of one class: chain, first, last, state, length, recovered (share of its
+        residues predicted right), found (at least half).
+    """
+
+    summary: pd.Series
+    residues: pd.DataFrame
+    segments: pd.DataFrame
+
+    def save(self, folder) -> Path:
+        """Write summary.csv, residues.csv and segments.csv into a folder, and give the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {
+            "summary": self.summary.rename("value").to_frame(),
+            "residues": self.residues,
+            "segments": self.segments,
+        }
+        for name, table in tables.items():
+            beside = folder / f".{name}.csv.part"
+            table.to_csv(beside, index=name == "summary")
+            beside.replace(folder / f"{name}.csv")
+        return folder
+
+    def _repr_html_(self) -> str:
+        table = self.summary.to_frame("value").map(lambda value: f"{value:.3f}")
+        table.loc["n_residues"] = f"{self.summary['n_residues']:.0f}"
+        return table.to_html()
+
+
+def _f1(truth: np.ndarray, found: np.ndarray, name) -> float:
+    """F1 of one class; NaN where it neither occurs nor is predicted."""
+    total = (truth == name).sum() + (found == name).sum()
+    return float(2 * ((truth == name) & (found == name)).sum() / total) if total else np.nan
+
+
+def _box(lower, upper) -> str:
+    return ", ".join(
+        f"{axis} {a:.1f} to {b:.1f}" for axis, a, b in zip("xyz", lower, upper, strict=True)
+    )
+
+
+def evaluate_sse(
+    probabilities: ProbabilityVolume, model, *, density: Volume | None = None, radius: float = 3.0
+) -> Evaluation:
+    """Judge a prediction by a model.
+
+    Parameters
+    ----------
+    probabilities : ProbabilityVolume
+        The prediction.
+    model : gemmi.Structure or Atoms
+        The model, in the frame of the map; DSSP on it is the truth.
+    density : Volume, optional
+        The map, for the scores of Haruspex, which count only residues with density.
+    radius : float
+        Voxels are labelled within this distance of the backbone, in Å.
+
+    Returns
+    -------
+    Evaluation
+        `summary` has the keys `SUMMARY_KEYS`:
+
+        * q3: share of protein residues whose class is right. A residue's class is the class with
+          the largest mean probability over its backbone atoms, of all five: a residue that is
+          called background is wrong.
+        * f1_*: F1 of each class over protein and nucleic residues.
+        * voxel_f1_*, voxel_accuracy: over the voxels within `radius` of a backbone atom (of any
+          atom of a nucleotide), truth being the class of the nearest one; other voxels do not
+          count, since a model rarely covers all that is in a map.
+        * haruspex_*: as Mostosi et al. (2020) count residues: those whose mean backbone density
+          is at least 1 r.m.s.d. of the map; tp are residues of helix, strand or nucleotide that
+          are predicted as such, fp residues predicted as one of these that are something else, fn
+          residues of these classes that are predicted as none. Recall is tp / (tp + fn),
+          precision tp / (tp + fp). NaN without `density`.
+        * n_residues: residues that count, i.e. with backbone inside the map.
+
+        A score is NaN where its class neither occurs nor is predicted.
+
+    Raises
+    ------
+    MapModelMismatchError
+        If no backbone atom lies inside the map.
+    ModelError
+        If the model lacks its backbone.
+    """
+    atoms = Atoms.from_structure(model)
+    structure = secondary_structure(atoms)
+    polymer = np.isin(structure.residues.kind, [KIND_PROTEIN, KIND_NUCLEIC])
+    backbone = atoms.backbone & polymer[atoms.residue]
+    at, owner = atoms.position[backbone], atoms.residue[backbone]
+    read = probabilities.sample(at)
+    inside = ~np.isnan(read[:, 0])
+    if not inside.any():
+        lower, upper = probabilities.grid.lower, probabilities.grid.upper
+        raise MapModelMismatchError(
+            f"Map and model do not overlap: the map's box is {_box(lower, upper)} Å, the model's "
+            f"is {_box(atoms.lower, atoms.upper)} Å; move one into the frame of the other, or "
+            "open the map with another frame=."
+        )
+    n = len(structure)
+    count = np.bincount(owner[inside], minlength=n)
+    means = np.stack(
+        [np.bincount(owner[inside], read[inside, k], n) for k in range(len(CLASSES))], axis=1
+    ) / np.maximum(count, 1)[:, None]
+    rows = np.flatnonzero(polymer & (count > 0))
+    names = np.array(CLASSES)
+    residues = structure.to_frame().rename(columns={"state": "truth"}).iloc[rows]
+    residues = residues.assign(predicted=names[means[rows].argmax(axis=1)])
+    residues["correct"] = residues["truth"] == residues["predicted"]
+    residues["density"] = np.nan
+    if density is not None:
+        read_density = density.sample(at)
+        good = ~np.isnan(read_density)
+        total = np.bincount(owner[good], read_density[good], n)
+        mean_density = total / np.maximum(np.bincount(owner[good], minlength=n), 1)
+        residues["density"] = mean_density[rows] / density.std
+    for k, name in enumerate(CLASSES):
+        residues[name] = means[rows, k]
+    segments = _segments(structure, residues["correct"], rows)
+    scores = _residue_scores(residues, structure.residues.kind[rows] == KIND_PROTEIN)
+    scores |= _voxel_scores(probabilities, atoms, structure, radius)
+    scores |= _haruspex_scores(residues)
+    scores["n_residues"] = float(len(rows))
+    summary = pd.Series({key: scores[key] for key in SUMMARY_KEYS}, dtype=float)
+    return Evaluation(summary, residues.reset_index(drop=True), segments)
+
+
+def _residue_scores(residues: pd.DataFrame, protein: np.ndarray) -> dict[str, float]:
+    truth, found = residues["truth"].to_numpy(), residues["predicted"].to_numpy()
+    correct = residues["correct"].to_numpy()
+    scores = {"q3": float(correct[protein].mean()) if protein.any() else np.nan}
+    return scores | {f"f1_{name}": _f1(truth, found, name) for name in _STRUCTURE}
+
+
+def _voxel_scores(probabilities, atoms, structure, radius) -> dict[str, float]:
+    truth = label_volume(atoms, probabilities.grid, radius=radius, secondary=structure).values
+    known = truth > 0
+    truth, found = truth[known], probabilities.labels().values[known]
+    scores = {f"voxel_f1_{name}": _f1(truth, found, k) for k, name in enumerate(CLASSES) if k}
+    return scores | {"voxel_accuracy": float((truth == found).mean()) if truth.size else np.nan}
+
+
+def _haruspex_scores(residues: pd.DataFrame) -> dict[str, float]:
+    keys = ("haruspex_precision", "haruspex_recall", "haruspex_f1")
+    if residues["density"].isna().all():
+        return dict.fromkeys(keys, np.nan)
+    seen = residues[residues["density"] >= 1]
+    truth, found = seen["truth"].isin(_HARUSPEX), seen["predicted"].isin(_HARUSPEX)
+    tp = int((found & seen["correct"]).sum())
+    fp = int((found & ~seen["correct"]).sum())
+    fn = int((truth & ~found).sum())
+    precision = tp / (tp + fp) if tp + fp else np.nan
+    recall = tp / (tp + fn) if tp + fn else np.nan
+    f1 = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan
+    return dict(zip(keys, (precision, recall, f1), strict=True))
+
+
+def _segments(structure: SecondaryStructure, correct: pd.Series, rows) -> pd.DataFrame:
+    """Add to each stretch the share of its residues inside the map that is right."""
+    table = structure.segments()
+    right = np.zeros(len(structure))
+    counted = np.zeros(len(structure))
+    right[rows], counted[rows] = correct, 1
+    totals = [np.concatenate([[0], np.cumsum(values)]) for values in (right, counted)]
+    start, stop = table["start"].to_numpy(), table["stop"].to_numpy()
+    good, known = (total[stop] - total[start] for total in totals)
+    table = table.drop(columns=["start", "stop"])
+    table["recovered"] = np.where(known > 0, good / np.maximum(known, 1), np.nan)
+    table["found"] = table["recovered"] >= 0.5
+    return table[known > 0].reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""Networks applied to maps: cut into tiles, run, stitched."""

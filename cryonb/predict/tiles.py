@@ -1,0 +1,176 @@
+"""Cut an array into overlapping tiles, run any callable on them, stitch what comes back.
+
+Nothing here knows of networks: the predictor is any function of a batch of tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from cryonb.errors import CryonbError
+
+__all__ = ["Axis", "predict_tiles", "tile_axis"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles along one axis.
+
+    Attributes
+    ----------
+    starts : tuple of int
+        First voxel of each tile; it may lie before the array, which is then padded.
+    edge : int
+        Voxels of a tile.
+    rim : int
+        Voxels at each end of a tile that lack context.
+    size : int
+        Voxels of the array.
+    """
+
+    starts: tuple[int, ...]
+    edge: int
+    rim: int
+    size: int
+
+    def ramps(self, number: int) -> np.ndarray:
+        """Weight of each voxel of tile `number`; over all tiles they sum to one inside the array.
+
+        Each tile hands over to the next in the middle of what they share, by a linear ramp that
+        stays clear of both rims.
+        """
+        position = self.starts[number] + np.arange(self.edge)
+        inside = (position >= 0) & (position < self.size)
+        return (self._begun(number, position) - self._begun(number + 1, position)) * inside
+
+    def _begun(self, number: int, position: np.ndarray) -> np.ndarray:
+        """Ramp from 0 to 1 where tile `number` takes over from the one before."""
+        if number == 0:
+            return np.ones(len(position), dtype=np.float32)
+        if number == len(self.starts):
+            return np.zeros(len(position), dtype=np.float32)
+        width = max(self.edge - 2 * self.rim - int(np.diff(self.starts).max()), 1)
+        middle = (self.starts[number] + self.starts[number - 1] + self.edge) / 2
+        ramp = (position + 0.5 - middle) / width + 0.5
+        return np.clip(ramp, 0, 1).astype(np.float32)
+
+
+def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1) -> Axis:
+    """Lay tiles along an axis.
+
+    Parameters
+    ----------
+    size : int
+        Voxels of the array.
+    edge : int
+        Voxels of a tile; made smaller where the array is.
+    rim : int
+        Voxels at each end of a tile, inside the array, whose output is dropped.
+    multiple : int
+        A tile's edge is a multiple of this.
+
+    Raises
+    ------
+    CryonbError
+        If a tile would be all rim.
+    """
+    edge = -(-edge // multiple) * multiple
+    if size <= edge:
+        return Axis((0,), -(-size // multiple) * multiple, rim, size)
+    if edge <= 2 * rim + 1:
+        raise CryonbError(
+            f"Tiles of more than {2 * rim + 1} voxels are needed for a rim of {rim}, "
+            f"but {edge} was given."
+        )
+    # The rims overlap, and a few voxels more, over which neighbours are blended.
+    blend = min(max(rim // 2, 1), edge - 2 * rim - 1)
+    step = edge - 2 * rim - blend
+    count = int(np.ceil((size - edge) / step)) + 1
+    starts = np.round(np.linspace(0, size - edge, count)).astype(int)
+    return Axis(tuple(starts.tolist()), edge, rim, size)
+
+
+def predict_tiles(
+    values: np.ndarray, predictor, *, n_classes: int, edge: int = 96, rim: int = 16,
+    multiple: int = 16, batch: int = 1, noise: float = 0.0, progress: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """Run a predictor over an array of any shape and size.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (z, y, x)
+        Normalised density.
+    predictor : callable
+        Takes float32 (n, 1, d, h, w), gives probabilities (n, class, d, h, w).
+    n_classes : int
+        Number of classes; class 0 is what empty tiles are given.
+    edge, rim, multiple : int
+        Tile geometry, see `tile_axis`.
+    batch : int
+        Tiles a call.
+    noise : float
+        Tiles in which nothing is above this value are not run.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    ndarray of float16, shape (class, z, y, x)
+        Working memory beside it is that of a few tiles.
+    """
+    axes = [tile_axis(size, edge=edge, rim=rim, multiple=multiple) for size in values.shape]
+    out = np.zeros((n_classes, *values.shape), dtype=np.float16)
+    tiles = list(product(*(range(len(axis.starts)) for axis in axes)))
+    waiting = []
+
+    def run():
+        shape = tuple(axis.edge for axis in axes)
+        block = np.zeros((len(waiting), 1, *shape), dtype=np.float32)
+        for row, tile in enumerate(waiting):
+            part = values[_inside(axes, tile)]
+            block[(row, 0, *(slice(0, n) for n in part.shape))] = part
+        found = predictor(block)
+        for probabilities, tile in zip(found, waiting, strict=True):
+            _add(out, axes, tile, probabilities)
+        waiting.clear()
+
+    for tile in tqdm(tiles, desc="tiles", disable=not progress, leave=False):
+        if values[_inside(axes, tile)].max() <= noise:
+            nothing = np.zeros((n_classes, *(axis.edge for axis in axes)), dtype=np.float16)
+            nothing[0] = 1
+            _add(out, axes, tile, nothing)
+            continue
+        waiting.append(tile)
+        if len(waiting) == batch:
+            run()
+    if waiting:
+        run()
+    return out
+
+
+def _inside(axes, tile) -> tuple[slice, ...]:
+    return tuple(
+        slice(axis.starts[number], min(axis.starts[number] + axis.edge, axis.size))
+        for axis, number in zip(axes, tile, strict=True)
+    )
+
+
+def _add(out, axes, tile, probabilities) -> None:
+    """Add a tile's output with its weight, leaving out voxels that weigh nothing."""
+    where = _inside(axes, tile)
+    weights, kept, target = [], [], []
+    for axis, number, place in zip(axes, tile, where, strict=True):
+        weight = axis.ramps(number)[: place.stop - place.start]
+        used = np.flatnonzero(weight)
+        first, last = used[0], used[-1] + 1
+        kept.append(slice(first, last))
+        target.append(slice(place.start + first, place.start + last))
+        weights.append(weight[first:last])
+    z, y, x = weights
+    weight = z[:, None, None] * y[None, :, None] * x[None, None, :]
+    for channel, values in enumerate(probabilities):
+        out[(channel, *target)] += (values[tuple(kept)] * weight).astype(np.float16)

@@ -1,0 +1,70 @@
+"""Tiles: whatever the shape, the stitched result is that of one big tile."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
+
+from cryonb.errors import CryonbError
+from cryonb.predict.tiles import predict_tiles, tile_axis
+
+
+@settings(deadline=None)
+@given(
+    size=st.integers(1, 300), edge=st.integers(40, 120), rim=st.integers(0, 16),
+    multiple=st.sampled_from([1, 8, 16]),
+)  # fmt: skip
+def test_weights_sum_to_one_and_skip_the_rims(size, edge, rim, multiple):
+    axis = tile_axis(size, edge=edge, rim=rim, multiple=multiple)
+    total = np.zeros(size)
+    for number, start in enumerate(axis.starts):
+        weight = axis.ramps(number)
+        inner = min(start + axis.edge, size) - start
+        assert not weight[inner:].any()
+        if start > 0:
+            assert not weight[:rim].any()
+        if start + axis.edge < size:
+            assert not weight[axis.edge - rim :].any()
+        total[start : start + inner] += weight[:inner]
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert axis.edge % multiple == 0
+
+
+def local_mean(batch):
+    """A predictor of known reach: the mean over 9³ voxels, as two classes."""
+    found = np.stack([uniform_filter(tile[0], 9, mode="constant") for tile in batch])
+    return np.stack([1 - found, found], axis=1)
+
+
+@pytest.mark.parametrize("shape", [(20, 31, 7), (70, 50, 90), (64, 64, 64), (1, 100, 33)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tiles_agree_with_the_whole(rng, shape, batch):
+    values = rng.random(shape, dtype=np.float32)
+    got = predict_tiles(
+        values, local_mean, n_classes=2, edge=32, rim=4, multiple=8, batch=batch, progress=False
+    )
+    whole = local_mean(values[None, None])[0]
+    assert got.shape == (2, *shape)
+    np.testing.assert_allclose(got, whole, atol=2e-3)
+
+
+def test_empty_tiles_are_not_run(rng):
+    values = np.zeros((40, 40, 200), np.float32)
+    values[:, :, :20] = 1
+    calls = []
+
+    def predictor(batch):
+        calls.append(len(batch))
+        return local_mean(batch)
+
+    got = predict_tiles(
+        values, predictor, n_classes=2, edge=40, rim=4, multiple=8, noise=0.1, progress=False
+    )
+    assert sum(calls) == 1
+    np.testing.assert_array_equal(got[0, :, :, 60:], 1)
+
+
+def test_tiles_of_nothing_but_rim_are_refused():
+    with pytest.raises(CryonbError, match="rim of 20"):
+        tile_axis(100, edge=40, rim=20)
