@@ -1,0 +1,50 @@
+"""cryonb: interpret cryo-EM density maps in a notebook.
+
+Lengths are in Å. Arrays are indexed (z, y, x), points are (x, y, z); only `Grid` converts. The
+origin is the centre of voxel (0, 0, 0). The flow: open or fetch a map and a model, process the map,
+predict, evaluate, show.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+#: Public names by stage, and the module that each comes from.
+_HOMES = {
+    # objects
+    "Grid": "cryonb.grid",
+    "Volume": "cryonb.volume",
+    "LabelVolume": "cryonb.volume",
+    "ProbabilityVolume": "cryonb.volume",
+    "Atoms": "cryonb.atoms",
+    "DensityMap": "cryonb.density_map",
+    "CryonbError": "cryonb.errors",
+    # open
+    "open_map": "cryonb.density_map",
+    "open_model": "cryonb.density_map",
+    "fetch": "cryonb.density_map",
+    "fetch_map": "cryonb.density_map",
+    "fetch_model": "cryonb.density_map",
+    "example": "cryonb.density_map",
+    "example_model": "cryonb.density_map",
+    # simulate
+    "fourier_map": "cryonb.simulate.fourier",
+    "gaussian_map": "cryonb.simulate.gaussian",
+    # label
+    "secondary_structure": "cryonb.label.secondary_structure",
+    "label_volume": "cryonb.label.voxels",
+}
+
+__all__ = [*sorted(_HOMES)]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cryonb' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,189 @@
+"""Figures of maps, predictions and scores; matplotlib's global state is left alone.
+
+Classes are told apart by colour and, for black and white, by height or line style.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.volume import CLASSES, ProbabilityVolume, Volume
+
+__all__ = ["Picture", "plot_density", "plot_residues", "plot_sse"]
+
+_HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
+_LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
+_AXES = ("z", "y", "x")
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows without pyplot."""
+
+    def __init__(self, width: float, height: float):
+        super().__init__(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=90)
+        return stream.getvalue()
+
+
+def _legend(target, names) -> None:
+    handles = [Patch(facecolor=CLASS_COLOURS[name], label=name) for name in names]
+    target.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False)
+
+
+def _slice(values: np.ndarray, axis: int, index: int) -> np.ndarray:
+    return np.take(values, index, axis=axis).astype(np.float32)
+
+
+def _edges(volume: Volume, axis: int) -> tuple[tuple[float, ...], tuple[str, str]]:
+    """Extent in Å of a slice across `axis`, and the names of its two axes."""
+    across = [k for k in range(3) if k != axis]
+    lower, upper = volume.grid.lower[::-1], volume.grid.upper[::-1]
+    vertical, horizontal = across
+    half = np.array(volume.voxel_size)[::-1] / 2
+    extent = (
+        lower[horizontal] - half[horizontal], upper[horizontal] + half[horizontal],
+        lower[vertical] - half[vertical], upper[vertical] + half[vertical],
+    )  # fmt: skip
+    return extent, (_AXES[horizontal], _AXES[vertical])
+
+
+def _centre(weight: np.ndarray) -> list[int]:
+    """Index of the slice across each axis that holds most."""
+    if not weight.any():
+        return [n // 2 for n in weight.shape]
+    return [
+        int(weight.sum(axis=tuple(k for k in range(3) if k != axis), dtype=np.float64).argmax())
+        for axis in range(3)
+    ]
+
+
+def _draw_density(axes, volume: Volume, axis: int, index: int) -> tuple:
+    extent, (across, up) = _edges(volume, axis)
+    low, high = np.percentile(volume.values[:: max(volume.shape[0] // 64, 1)], (1, 99.8))
+    axes.imshow(
+        _slice(volume.values, axis, index), origin="lower", cmap="gray_r", extent=extent,
+        vmin=min(low, 0), vmax=max(high, low + 1e-9), interpolation="nearest",
+    )  # fmt: skip
+    at = volume.grid.lower[::-1][axis] + index * volume.voxel_size[2 - axis]
+    axes.set(xlabel=f"{across} (Å)", ylabel=f"{up} (Å)", title=f"{_AXES[axis]} = {at:.1f} Å")
+    return extent
+
+
+def plot_density(volume: Volume, *, contour: float | None = None) -> Picture:
+    """Draw three slices through the densest parts of a map and the histogram of its values.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    contour : float, optional
+        Contour level, drawn in the slices and in the histogram.
+    """
+    picture = Picture(13, 3.6)
+    panels = picture.subplots(1, 4)
+    for axis, index in enumerate(_centre(np.maximum(volume.values, 0))):
+        extent = _draw_density(panels[axis], volume, axis, index)
+        if contour is not None and volume.min < contour < volume.max:
+            panels[axis].contour(
+                _slice(volume.values, axis, index), [contour], colors="black", linewidths=0.7,
+                extent=extent,
+            )  # fmt: skip
+    panels[3].hist(volume.values.ravel(), bins=100, color="0.5", log=True)
+    panels[3].set(xlabel="density", ylabel="voxels", title="histogram")
+    if contour is not None:
+        panels[3].axvline(contour, color="black", linestyle="--", label="contour level")
+        panels[3].legend(frameon=False)
+    return picture
+
+
+def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) -> Picture:
+    """Draw three slices with the classes over the density.
+
+    Parameters
+    ----------
+    probabilities : ProbabilityVolume
+        A prediction.
+    density : Volume, optional
+        The map, on the same grid.
+    """
+    picture = Picture(12, 4.6)
+    panels = picture.subplots(1, 3)
+    structure = 1 - probabilities.values[0].astype(np.float32)
+    structure[structure < 0.5] = 0
+    shown = [name for name in probabilities.classes if name != "background"]
+    for axis, index in enumerate(_centre(structure)):
+        if density is not None:
+            extent = _draw_density(panels[axis], density, axis, index)
+        else:
+            extent, (across, up) = _edges(probabilities, axis)
+            panels[axis].set(xlabel=f"{across} (Å)", ylabel=f"{up} (Å)")
+        layer = np.stack([_slice(values, axis, index) for values in probabilities.values])
+        best = layer.argmax(axis=0)
+        colour = np.zeros((*best.shape, 4), dtype=np.float32)
+        for k, name in enumerate(probabilities.classes):
+            if name != "background":
+                colour[best == k] = (*to_rgb(CLASS_COLOURS[name]), 0.55)
+        panels[axis].imshow(colour, origin="lower", extent=extent, interpolation="nearest")
+        for name in shown:
+            part = layer[probabilities.classes.index(name)]
+            if part.max() > 0.5 > part.min():
+                panels[axis].contour(
+                    part, [0.5], colors="black", linewidths=0.6, linestyles=_LINE[name],
+                    extent=extent,
+                )  # fmt: skip
+    _legend(picture, shown)
+    return picture
+
+
+def plot_residues(residues, *, width: int = 120) -> Picture:
+    """Draw truth over prediction along each chain, with the prediction's confidence.
+
+    Parameters
+    ----------
+    residues : pandas.DataFrame
+        `Evaluation.residues`.
+    width : int
+        Residues a line.
+
+    Notes
+    -----
+    Bars are as high as the class tells (helix high, strand less, coil low), so the strip can be
+    read without colours. The line is the probability of the predicted class.
+    """
+    lines = [
+        chain.iloc[first : first + width]
+        for _, chain in residues.groupby("chain", sort=False)
+        for first in range(0, len(chain), width)
+    ]
+    picture = Picture(12, 0.6 + 0.95 * len(lines))
+    panels = picture.subplots(len(lines), 1, squeeze=False)[:, 0]
+    for axes, line in zip(panels, lines, strict=True):
+        x = np.arange(len(line))
+        for column, base in (("truth", 1.15), ("predicted", 0.0)):
+            names = line[column].to_numpy()
+            axes.bar(
+                x, [_HEIGHT[name] for name in names], width=1.0, bottom=base,
+                color=[CLASS_COLOURS[name] for name in names],
+            )  # fmt: skip
+        confidence = line[list(CLASSES)].to_numpy().max(axis=1)
+        axes.plot(x, confidence, color="black", linewidth=0.8)
+        axes.set(
+            xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6), yticklabels=("predicted", "truth")
+        )
+        ticks = np.arange(0, len(line), 10)
+        axes.set_xticks(ticks, line["number"].to_numpy()[ticks], fontsize=7)
+        axes.set_title(f"chain {line['chain'].iloc[0]}", loc="left", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    _legend(picture, [n for n in CLASSES if (residues[["truth", "predicted"]] == n).any(axis=None)])
+    return picture
