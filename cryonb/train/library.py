@@ -96,7 +96,45 @@ def model_columns(model) -> dict[str, np.ndarray]:
     }
 
 
-def build_library(folder, files, *, progress: bool = True) -> Library:
+def random_phantom(rng: np.random.Generator):
+    """Put ideal helices, sheets and now and then a duplex side by side, as a `gemmi.Structure`.
+
+    What folds of real proteins never show, and beginners try first: elements that stand alone.
+    """
+    from scipy.spatial import cKDTree
+    from scipy.spatial.transform import Rotation
+
+    from cryonb.simulate import phantom
+
+    def element():
+        kind = rng.choice(["helix", "sheet", "duplex"], p=[0.5, 0.35, 0.15])
+        if kind == "helix":
+            return phantom.alpha_helix(int(rng.integers(8, 28)))
+        if kind == "sheet":
+            length = int(rng.integers(6, 11))
+            return phantom.beta_sheet(
+                int(rng.integers(2, 6)), length=length, parallel=bool(rng.random() < 0.4)
+            )
+        sequence = "".join(rng.choice(list("ACG"), int(rng.integers(5, 14))))
+        return phantom.dna_duplex(sequence) if rng.random() < 0.5 else phantom.rna_duplex(sequence)
+
+    def positions(made):
+        return np.array([site.atom.pos.tolist() for site in made.structure[0].all()])
+
+    placed, taken = [], np.empty((0, 3))
+    for _ in range(int(rng.integers(2, 7))):
+        turned = element().moved(rotation=Rotation.random(random_state=rng))
+        points, direction = positions(turned), rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        for away in np.arange(0, 80, 1.5):
+            if not len(taken) or cKDTree(taken).query(points + away * direction)[0].min() > 5:
+                break
+        placed.append(turned.moved(translation=away * direction))
+        taken = np.concatenate([taken, points + away * direction])
+    return phantom.combine(placed).structure
+
+
+def build_library(folder, files, *, phantoms: int = 0, progress: bool = True) -> Library:
     """Read structures of a folder into a library.
 
     Parameters
@@ -105,6 +143,8 @@ def build_library(folder, files, *, progress: bool = True) -> Library:
         Where the files are.
     files : sequence of str
         Paths within it. Structures without full backbone are left out.
+    phantoms : int
+        Number of random compositions of ideal elements to add, as "phantom/<number>".
     progress : bool
         Show a bar.
     """
@@ -121,6 +161,10 @@ def build_library(folder, files, *, progress: bool = True) -> Library:
         kept.append(name)
     if not kept:
         raise CryonbError(f"Structures with full backbone were expected in {folder}, none is.")
+    rng = np.random.default_rng(phantoms)
+    for number in range(phantoms):
+        parts.append(model_columns(random_phantom(rng)))
+        kept.append(f"phantom/{number}")
     numbers = np.arange(119)
     a, b = electron_coefficients(numbers)
     return Library(

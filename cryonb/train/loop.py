@@ -86,7 +86,7 @@ class _Mixture(torch.utils.data.Dataset):
 def _structure_weights(files: np.ndarray) -> np.ndarray:
     """Draw SCOPe classes evenly, other pools by fixed shares."""
     shares = {"scope_a": 0.15, "scope_b": 0.17, "scope_c": 0.15, "scope_d": 0.15,
-              "pool_protein": 0.26, "pool_nucleic": 0.12}  # fmt: skip
+              "pool_protein": 0.26, "pool_nucleic": 0.12, "phantom": 0.05}  # fmt: skip
     pool = np.array([name.split("/")[0] for name in files])
     weight = np.zeros(len(files))
     for name, share in shares.items():
@@ -113,11 +113,14 @@ def _prepare(recipe: Recipe, run: Path, progress: bool):
         index = pd.read_csv(folder / "structures" / "INDEX.csv")
         parts = split(index, n_test=recipe.held_out, exclude=recipe.exclude)
         files = parts.index[parts.isin(["train", "validation"])]
-        build_library(folder / "structures", files, progress=progress).save(cache)
+        library = build_library(
+            folder / "structures", files, phantoms=recipe.phantoms, progress=progress
+        )
+        library.save(cache)
         parts.rename("part").to_csv(manifest, index_label="file")
     library = Library.load(cache)
     parts = pd.read_csv(manifest, index_col="file")["part"]
-    training = parts[library.files].to_numpy() == "train"
+    training = parts.reindex(library.files).fillna("train").to_numpy() == "train"
     weight = _structure_weights(library.files)
     real = None
     if recipe.real > 0:

@@ -48,6 +48,8 @@ class Recipe:
         Structure files that are left out with all their kin.
     held_out : int
         Test domains a SCOPe class; a third as many are for validation.
+    phantoms : int
+        Random compositions of ideal elements among the structures.
     workers : int
         Processes that make samples.
     """
@@ -72,6 +74,7 @@ class Recipe:
     start: str = ""
     exclude: tuple[str, ...] = ()
     held_out: int = 15
+    phantoms: int = 60
     workers: int = 1
 
     @classmethod

@@ -105,6 +105,12 @@ class SimulatedSamples(torch.utils.data.Dataset):
     def _molecule(self, rng, number=None) -> dict[str, np.ndarray]:
         number = rng.choice(len(self.weight), p=self.weight) if number is None else number
         part = self.library.part(number)
+        if rng.random() < 0.1:
+            # A piece of a fold, so that an element is known without its neighbours too.
+            middle = part["position"][rng.integers(len(part["position"]))]
+            away = np.linalg.norm(part["position"] - middle, axis=1)
+            near = away < rng.uniform(8, 20)
+            part = {key: value[near] for key, value in part.items()}
         position = part["position"] - part["position"].mean(axis=0)
         position = position @ Rotation.random(random_state=rng).as_matrix().T
         return part | {"position": position.astype(np.float32)}
