@@ -13,7 +13,10 @@ __all__ = ["Grid"]
 
 def _triple(values, name: str, kind=float) -> tuple:
     """Broadcast a scalar, or check three numbers."""
-    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    try:
+        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError):
+        array = np.empty(0)
     if array.shape == (1,):
         array = np.repeat(array, 3)
     if array.shape != (3,) or not np.isfinite(array).all():

@@ -50,7 +50,7 @@ class Volume:
         array = np.asarray(values)
         if array.dtype not in self._dtypes:
             array = array.astype(self._dtypes[0])
-        elif array.flags.writeable and array.base is None and array is values:
+        elif array.flags.writeable:
             array = array.copy()
         self._check_shape(array, grid)
         self._values = _read_only(array)
@@ -123,7 +123,9 @@ class Volume:
     def _moments(self) -> tuple[float, float, float, float]:
         flat = self._values
         mean = float(flat.mean(dtype=np.float64))
-        rms = float(np.sqrt(np.mean(np.square(flat, dtype=np.float64))))
+        # Section by section: squares of the whole in float64 would take twice the map's memory.
+        squares = sum(float(np.square(part, dtype=np.float64).sum()) for part in flat)
+        rms = float(np.sqrt(squares / flat.size))
         return mean, rms, float(flat.min()), float(flat.max())
 
     @property
