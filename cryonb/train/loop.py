@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -292,7 +293,11 @@ def train(
     batch = _validation_batch(validation, 16)
     class_weight = torch.tensor(recipe.class_weight, device=device)
     log = run / "log.csv"
-    if step == 0:
+    if step and log.is_file():
+        # Rows beyond the checkpoint belong to steps that are done again.
+        rows = pd.read_csv(log)
+        rows[rows["step"] <= step].to_csv(log, index=False)
+    else:
         log.write_text("step,seconds,loss,voxel_accuracy,f1_helix,f1_strand,f1_coil,f1_nucleotide\n")
     losses: list[float] = []
     last_check = begin_time = time.monotonic()
@@ -368,5 +373,9 @@ def train(
             "validation": json.loads(json.dumps(_validate(average, batch, device, half))),
         },
     )
+    # What anyone needs to repeat or to judge the run travels with the weights.
+    shutil.copyfile(recipe_path, run / f"{recipe.name}.toml")
+    shutil.copyfile(run / "manifest.csv", run / f"{recipe.name}_manifest.csv")
+    shutil.copyfile(log, run / f"{recipe.name}_validation.csv")
     _plot(log, run / "loss.png")
     return weights

@@ -165,7 +165,7 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
         torch.testing.assert_close(two["network"][key], value, rtol=1e-4, atol=1e-5)
     assert whole.is_file()
     assert again.is_file()
-    for name in ("log.csv", "loss.png", "manifest.csv", "tiny.json"):
+    for name in ("loss.png", "tiny.json", "tiny.toml", "tiny_manifest.csv", "tiny_validation.csv"):
         assert (tmp_path / "cut" / name).is_file()
 
 
