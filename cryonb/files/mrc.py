@@ -31,6 +31,7 @@ __all__ = ["FRAMES", "MapHeader", "map_header", "read_map", "write_map"]
 
 # Compressed data that claim to grow by more than this are counted before memory is taken.
 _PLAUSIBLE_GROWTH = 200
+_BLOCK = 1 << 22
 _DAMAGED = (EOFError, OSError, zlib.error)
 
 
@@ -212,7 +213,8 @@ def _read_values(stream, header: MapHeader, path: Path, packed: bool) -> np.ndar
         view = flat.view(np.uint8).data
         filled = 0
         while filled < needed:
-            got = stream.readinto(view[filled:])
+            # By blocks: a decompressor would first hold all that it is asked for.
+            got = stream.readinto(view[filled : filled + _BLOCK])
             if not got:
                 raise _cut_off(path, header, total, header.data_offset + filled)
             filled += got
@@ -243,7 +245,7 @@ def _count(stream, enough: int) -> int:
     """Count the bytes of a stream, up to about `enough`, without keeping them."""
     stream.seek(0)
     found = 0
-    while found < enough and (block := stream.read(1 << 20)):
+    while found < enough and (block := stream.read(_BLOCK)):
         found += len(block)
     return found
 
@@ -313,12 +315,12 @@ def _compress(temporary: Path, path: Path) -> None:
     try:
         with temporary.open("rb") as source, packed.open("wb") as target:
             if suffix == ".gz":
-                # Level 4 is five times faster than 9 and 2 % larger on densities.
+                # Densities hardly shrink: level 9 saves less than 1 % more.
                 stream = gzip.GzipFile("", "wb", 4, target, mtime=0)
             else:
                 stream = bz2.BZ2File(target, "wb")
             with stream:
-                shutil.copyfileobj(source, stream, 1 << 20)
+                shutil.copyfileobj(source, stream, _BLOCK)
         packed.replace(temporary)
     finally:
         packed.unlink(missing_ok=True)
