@@ -106,7 +106,7 @@ class MapHeader:
                     f"but at {triple_text(by_nstart)} Å by NSTART; ORIGIN is used, "
                     f'frame="nstart" takes the other.',
                     FrameWarning,
-                    stacklevel=4,
+                    stacklevel=3,
                 )
         place = {
             "origin": by_origin,

@@ -201,8 +201,12 @@ def test_frame(save, values, nstart, origin, frame, expected):
 
 def test_disagreeing_frames_warn_with_both(save, values):
     path = save(raw_map(values, nstart=(2, 3, 4), origin=(5, 6, 7)))
-    with pytest.warns(FrameWarning, match=r"5, 6, 7 Å by ORIGIN but at 2, 6, 12 Å by NSTART"):
+    with pytest.warns(
+        FrameWarning, match=r"5, 6, 7 Å by ORIGIN but at 2, 6, 12 Å by NSTART"
+    ) as caught:
         assert read_map(path).origin == (5, 6, 7)
+    # The warning points at the line that opened the map.
+    assert caught[0].filename == __file__
 
 
 def test_unknown_frame(save, values):
