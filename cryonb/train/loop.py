@@ -87,7 +87,7 @@ class _Mixture(torch.utils.data.Dataset):
 def _structure_weights(files: np.ndarray) -> np.ndarray:
     """Draw SCOPe classes evenly, other pools by fixed shares."""
     shares = {"scope_a": 0.15, "scope_b": 0.17, "scope_c": 0.15, "scope_d": 0.15,
-              "pool_protein": 0.26, "pool_nucleic": 0.12, "phantom": 0.05}  # fmt: skip
+              "pool_protein": 0.26, "pool_nucleic": 0.12, "phantom": 0.08}  # fmt: skip
     pool = np.array([name.split("/")[0] for name in files])
     weight = np.zeros(len(files))
     for name, share in shares.items():
