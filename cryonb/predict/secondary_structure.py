@@ -9,7 +9,7 @@ from cryonb.predict.tiles import predict_tiles
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["predict_sse"]
+__all__ = ["noise_level", "predict_sse"]
 
 
 def predict_sse(
@@ -70,7 +70,7 @@ def predict_sse(
         rim=network.rim,
         multiple=network.multiple,
         batch=batch,
-        noise=_NOISE,
+        noise=noise_level(values),
         progress=progress,
     )
     del values
@@ -86,5 +86,25 @@ def predict_sse(
     return result
 
 
-# Density, as a share of the molecule's, below which a tile holds nothing worth running.
-_NOISE = 0.02
+def noise_level(values: np.ndarray) -> float:
+    """Give the density below which a tile holds nothing worth running.
+
+    Five standard deviations of the noise, estimated by the median absolute deviation (the molecule
+    fills a small part of a box), but never more than a quarter of the molecule's typical density;
+    where a mask has zeroed a good part of the map there is no noise to estimate.
+
+    Parameters
+    ----------
+    values : ndarray, shape (z, y, x)
+        Density over `density_scale`.
+    """
+    # Every few sections tell as much as all of them.
+    some = values[:: max(values.shape[0] // 32, 1)]
+    if (some == 0).mean() > 0.3:
+        return _LEAST
+    middle = np.median(some)
+    deviation = 1.4826 * np.median(np.abs(some - middle))
+    return float(np.clip(middle + 5 * deviation, _LEAST, _MOST))
+
+
+_LEAST, _MOST = 0.02, 0.25
