@@ -23,7 +23,7 @@ help:
 	@echo "make bench      the benchmarks (CRYONB_DATA names the folder of maps and models)"
 	@echo "make clean      remove $(VENV), caches and outputs of the demo"
 
-# One environment in two steps: the demo needs the package alone, tests and notebooks the extras.
+# One environment in two steps: the demo needs the package and its notebook extra, tests more.
 # A stamp is older than pyproject.toml or constraints.txt only when it has to be made again.
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -37,11 +37,11 @@ $(VENV)/.python:
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "cryonb: installing the package (the first time takes a few minutes, mostly torch)"
-	@$(PIP) -e .
+	@$(PIP) -e ".[notebook]"
 	@touch $@
 
 $(VENV)/.full: $(VENV)/.demo
-	@echo "cryonb: installing the tools for notebooks and tests"
+	@echo "cryonb: installing the tools for tests"
 	@$(PIP) -e ".[notebook,test]"
 	@touch $@
 

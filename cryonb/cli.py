@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from cryonb.errors import CryonbError
@@ -29,7 +30,9 @@ def _demo(arguments) -> None:
 
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    m, model = nb.example(arguments.example), nb.example_model(arguments.example)
+    # Rhodopsin comes with nglview, a part of the notebook extra; phantoms are always there.
+    name = arguments.example or ("rhodopsin" if find_spec("nglview") else "phantom")
+    m, model = nb.example(name), nb.example_model(name)
     print(f"{m} simulated at {m.resolution:g} Å")
     begin = time.perf_counter()
     sse = m.predict_sse(device=arguments.device)
@@ -122,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         with_device(sub)
 
     sub = command("demo", _demo, "predict and judge an embedded example, with pictures")
-    sub.add_argument("--example", default="phantom", choices=["phantom", "rhodopsin"])
+    sub.add_argument("--example", choices=["phantom", "rhodopsin"])
     sub.add_argument("--out", default="demo-output", help="folder (default: %(default)s)")
     with_device(sub)
     sub = command("predict", _predict, "predict secondary structure and nucleotides of a map")
