@@ -311,7 +311,7 @@ def example_model(name: str = "phantom"):
     Parameters
     ----------
     name : {"phantom", "rhodopsin"}
-        "phantom": ideal helices, sheets and a short duplex; "rhodopsin": the model 1U19 that
+        "phantom": ideal helices, sheets and a short duplex; "rhodopsin": the model that
         comes with nglview, which must be installed.
     """
     if name == "phantom":
