@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cryonb.errors import CryonbError
+from cryonb.files.atomic import written_beside
 
 __all__ = ["main"]
 
@@ -19,9 +20,8 @@ def _say_summary(evaluation) -> None:
 
 
 def _save_picture(figure, path: Path) -> None:
-    beside = path.with_name(path.name + ".part")
-    figure.savefig(beside, dpi=110, format="png")
-    beside.replace(path)
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=110, format="png")
     print(f"wrote {path}")
 
 

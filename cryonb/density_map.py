@@ -206,6 +206,7 @@ class SecondaryStructureMap(ProbabilityVolume):
         """
         import numpy as np
 
+        from cryonb.files.atomic import written_beside
         from cryonb.files.chimerax import write_chimerax_script
         from cryonb.files.mrc import write_map
 
@@ -218,15 +219,14 @@ class SecondaryStructureMap(ProbabilityVolume):
             if name != "background"
         }
         archive = folder / f"{stem}_sse.npz"
-        beside = folder / f".{stem}_sse.part.npz"
-        np.savez_compressed(
-            beside,
-            probabilities=self.values.astype(np.float16),
-            classes=np.array(self.classes),
-            voxel_size=self.voxel_size,
-            origin=self.origin,
-        )
-        beside.replace(archive)
+        with written_beside(archive) as beside, beside.open("wb") as file:
+            np.savez_compressed(
+                file,
+                probabilities=self.values.astype(np.float16),
+                classes=np.array(self.classes),
+                voxel_size=self.voxel_size,
+                origin=self.origin,
+            )
         script = write_chimerax_script(folder / f"{stem}_sse.cxc", maps)
         return [*maps.values(), archive, script]
 

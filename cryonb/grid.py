@@ -8,7 +8,7 @@ import numpy as np
 
 from cryonb.errors import GridError
 
-__all__ = ["Grid"]
+__all__ = ["Grid", "box_text"]
 
 
 def _triple(values, name: str, kind=float) -> tuple:
@@ -191,9 +191,10 @@ class Grid:
 
     def describe_box(self) -> str:
         """Give the box as text, for messages."""
-        return _box_text(self.lower, self.upper)
+        return box_text(self.lower, self.upper)
 
 
-def _box_text(lower, upper) -> str:
+def box_text(lower, upper) -> str:
+    """Give a box (corners as (x, y, z) in Å) as text, for messages."""
     pairs = zip("xyz", lower, upper, strict=True)
     return ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in pairs) + " Å"

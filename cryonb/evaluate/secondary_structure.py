@@ -10,6 +10,8 @@ import pandas as pd
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 from cryonb.errors import MapModelMismatchError
+from cryonb.files.atomic import written_beside
+from cryonb.grid import box_text
 from cryonb.label.secondary_structure import SecondaryStructure, secondary_structure
 from cryonb.label.voxels import label_volume
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
@@ -57,9 +59,8 @@ class Evaluation:
             "segments": self.segments,
         }
         for name, table in tables.items():
-            beside = folder / f".{name}.csv.part"
-            table.to_csv(beside, index=name == "summary")
-            beside.replace(folder / f"{name}.csv")
+            with written_beside(folder / f"{name}.csv") as beside:
+                table.to_csv(beside, index=name == "summary")
         return folder
 
     def _repr_html_(self) -> str:
@@ -72,12 +73,6 @@ def _f1(truth: np.ndarray, found: np.ndarray, name) -> float:
     """F1 of one class; NaN where it neither occurs nor is predicted."""
     total = (truth == name).sum() + (found == name).sum()
     return float(2 * ((truth == name) & (found == name)).sum() / total) if total else np.nan
-
-
-def _box(lower, upper) -> str:
-    return ", ".join(
-        f"{axis} {a:.1f} to {b:.1f}" for axis, a, b in zip("xyz", lower, upper, strict=True)
-    )
 
 
 def evaluate_sse(
@@ -132,17 +127,20 @@ def evaluate_sse(
     read = probabilities.sample(at)
     inside = ~np.isnan(read[:, 0])
     if not inside.any():
-        lower, upper = probabilities.grid.lower, probabilities.grid.upper
         raise MapModelMismatchError(
-            f"Map and model do not overlap: the map's box is {_box(lower, upper)} Å, the model's "
-            f"is {_box(atoms.lower, atoms.upper)} Å; move one into the frame of the other, or "
+            f"Map and model do not overlap: the map's box is "
+            f"{probabilities.grid.describe_box()}, the model's is "
+            f"{box_text(atoms.lower, atoms.upper)}; move one into the frame of the other, or "
             "open the map with another frame=."
         )
     n = len(structure)
     count = np.bincount(owner[inside], minlength=n)
-    means = np.stack(
-        [np.bincount(owner[inside], read[inside, k], n) for k in range(len(CLASSES))], axis=1
-    ) / np.maximum(count, 1)[:, None]
+    means = (
+        np.stack(
+            [np.bincount(owner[inside], read[inside, k], n) for k in range(len(CLASSES))], axis=1
+        )
+        / np.maximum(count, 1)[:, None]
+    )
     rows = np.flatnonzero(polymer & (count > 0))
     names = np.array(CLASSES)
     residues = structure.to_frame().rename(columns={"state": "truth"}).iloc[rows]

@@ -79,13 +79,11 @@ class UNet(nn.Module):
         self.entrance = nn.Conv3d(16, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(_Residual(width) for width in widths[:-1])
         self.downs = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 2, stride=2)
-            for fine, coarse in pairwise(widths)
+            nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths)
         )
         self.bottom = _Residual(widths[-1])
         self.ups = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, 2, stride=2)
-            for fine, coarse in pairwise(widths)
+            nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(widths)
         )
         self.merges = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:-1])
         self.up_blocks = nn.ModuleList(_Residual(width) for width in widths[:-1])

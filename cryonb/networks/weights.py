@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cryonb.errors import WeightsError
+from cryonb.files.atomic import written_beside
 from cryonb.volume import CLASSES
 
 __all__ = ["LoadedNetwork", "choose_device", "load_network", "save_weights"]
@@ -71,9 +72,8 @@ def save_weights(network, path, *, metadata: dict) -> None:
         (path, data),
         (path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode()),
     ):
-        beside = target.with_name(target.name + ".part")
-        beside.write_bytes(content)
-        beside.replace(target)
+        with written_beside(target) as beside:
+            beside.write_bytes(content)
 
 
 class LoadedNetwork:

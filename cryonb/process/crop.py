@@ -6,7 +6,7 @@ import numpy as np
 
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, GridError, MapModelMismatchError
-from cryonb.grid import Grid, _box_text
+from cryonb.grid import Grid, box_text
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 __all__ = ["crop", "pad"]
@@ -85,7 +85,7 @@ def crop(
     if not (first < stop).all():
         error = GridError if model is None else MapModelMismatchError
         raise error(
-            f"The box to cut out ({_box_text(lower, upper)}) holds no voxel of the map "
+            f"The box to cut out ({box_text(lower, upper)}) holds no voxel of the map "
             f"({grid.describe_box()}); check that both are in the same frame."
         )
     return _cut(volume, first, stop - first)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
+from cryonb.files.atomic import written_beside
 from cryonb.networks.unet import UNet
 from cryonb.networks.weights import bfloat16_is_fast, choose_device, save_weights
 from cryonb.train.library import Library, build_library, split
@@ -179,9 +180,8 @@ def _validate(network, batch, device, half) -> dict[str, float]:
 
 
 def _save_checkpoint(path: Path, **state) -> None:
-    beside = path.with_name(path.name + ".part")
-    torch.save(state, beside)
-    beside.replace(path)
+    with written_beside(path) as beside:
+        torch.save(state, beside)
 
 
 class _Request:
@@ -298,7 +298,9 @@ def train(
         rows = pd.read_csv(log)
         rows[rows["step"] <= step].to_csv(log, index=False)
     else:
-        log.write_text("step,seconds,loss,voxel_accuracy,f1_helix,f1_strand,f1_coil,f1_nucleotide\n")
+        log.write_text(
+            "step,seconds,loss,voxel_accuracy,f1_helix,f1_strand,f1_coil,f1_nucleotide\n"
+        )
     losses: list[float] = []
     last_check = begin_time = time.monotonic()
     seconds_before = spent

@@ -1,4 +1,3 @@
-import gemmi
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,21 +14,6 @@ GRID = Grid((20, 31, 17), (1.06, 0.9, 1.3), (-7.0, 12.5, 100.0))
 @pytest.fixture
 def volume(rng):
     return Volume(rng.normal(size=GRID.shape), GRID, name="v")
-
-
-def structure(points):
-    made = gemmi.Structure()
-    model, chain = gemmi.Model(1), gemmi.Chain("A")
-    for number, point in enumerate(points, start=1):
-        residue = gemmi.Residue()
-        residue.name, residue.seqid = "ALA", gemmi.SeqId(number, " ")
-        atom = gemmi.Atom()
-        atom.name, atom.element, atom.pos = "CA", gemmi.Element("C"), gemmi.Position(*point)
-        residue.add_atom(atom)
-        chain.add_residue(residue)
-    model.add_chain(chain)
-    made.add_model(model)
-    return made
 
 
 def test_by_voxels(volume):
@@ -65,18 +49,18 @@ def test_by_coordinates_keeps_exactly_the_centres_within(corner, size, margin):
         assert np.allclose(new, old[k])
 
 
-def test_around_a_model(volume):
+def test_around_a_model(volume, alpha_carbons):
     points = [(0.0, 20.0, 105.0), (4.0, 26.0, 111.0)]
-    out = crop(volume, model=structure(points), margin=2.0)
+    out = crop(volume, model=alpha_carbons(points), margin=2.0)
     assert (out.grid.lower >= np.array(points[0]) - 2).all()
     assert (out.grid.lower < np.array(points[0]) - 2 + GRID.voxel_size).all()
     assert (out.grid.upper <= np.array(points[1]) + 2).all()
     assert (out.grid.upper > np.array(points[1]) + 2 - GRID.voxel_size).all()
 
 
-def test_model_elsewhere_is_refused_with_both_boxes(volume):
+def test_model_elsewhere_is_refused_with_both_boxes(volume, alpha_carbons):
     with pytest.raises(MapModelMismatchError, match=r"x 498.0 to 502.0.*x -7.0 to 10.0"):
-        crop(volume, model=structure([(500, 500, 500)]), margin=2.0)
+        crop(volume, model=alpha_carbons([(500, 500, 500)]), margin=2.0)
 
 
 def test_around_a_contour():

@@ -1,4 +1,3 @@
-import gemmi
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,21 +11,6 @@ from cryonb.process import mask as mask_function
 from cryonb.volume import LabelVolume, Volume
 
 GRID = Grid((20, 24, 17), (1.06, 0.9, 1.3), (-7.0, 12.5, 100.0))
-
-
-def structure(points):
-    made = gemmi.Structure()
-    model, chain = gemmi.Model(1), gemmi.Chain("A")
-    for number, point in enumerate(points, start=1):
-        residue = gemmi.Residue()
-        residue.name, residue.seqid = "ALA", gemmi.SeqId(number, " ")
-        atom = gemmi.Atom()
-        atom.name, atom.element, atom.pos = "CA", gemmi.Element("C"), gemmi.Position(*point)
-        residue.add_atom(atom)
-        chain.add_residue(residue)
-    model.add_chain(chain)
-    made.add_model(model)
-    return made
 
 
 def centres(grid):
@@ -50,29 +34,29 @@ def expected_weights(distance, radius, edge):
     n=st.integers(1, 12),
     seed=st.integers(0, 1000),
 )
-def test_model_mask_is_the_falloff_of_the_exact_distance(radius, edge, n, seed):
+def test_model_mask_is_the_falloff_of_the_exact_distance(alpha_carbons, radius, edge, n, seed):
     rng = np.random.default_rng(seed)
     # Some atoms lie outside the map and reach in.
     points = rng.uniform(GRID.lower - 3, GRID.upper + 3, (n, 3))
     points[0] = GRID.to_points((10, 12, 8)) + 0.2
     distance = cdist(centres(GRID), points).min(axis=1)
-    out = model_mask(structure(points), GRID, radius=radius, soft_edge=edge)
+    out = model_mask(alpha_carbons(points), GRID, radius=radius, soft_edge=edge)
     # At a hard edge rounding of the distance decides: leave those voxels out.
     clear = np.abs(distance - radius) > 1e-4
     expected = expected_weights(distance, radius, edge)
     assert np.abs(out.values.ravel() - expected)[clear].max() < 1e-5
 
 
-def test_chunks_make_no_difference(monkeypatch, rng):
+def test_chunks_make_no_difference(monkeypatch, rng, alpha_carbons):
     from importlib import import_module
 
     module = import_module("cryonb.process.mask")
     points = rng.uniform(GRID.lower, GRID.upper, (5, 3))
     volume = Volume(rng.normal(size=GRID.shape), GRID)
-    whole = model_mask(structure(points), GRID).values
+    whole = model_mask(alpha_carbons(points), GRID).values
     contour = contour_mask(volume, 3.0, radius=1.5).values
     monkeypatch.setattr(module, "_CHUNK", 900)
-    assert np.array_equal(model_mask(structure(points), GRID).values, whole)
+    assert np.array_equal(model_mask(alpha_carbons(points), GRID).values, whole)
     assert np.array_equal(contour_mask(volume, 3.0, radius=1.5).values, contour)
 
 
@@ -89,9 +73,9 @@ def test_contour_mask_is_the_falloff_of_the_distance_to_the_core(rng, radius, ed
     assert np.abs(out - expected_weights(distance, radius, edge))[clear].max() < 1e-5
 
 
-def test_mask_multiplies_and_says_so(rng):
+def test_mask_multiplies_and_says_so(rng, alpha_carbons):
     volume = Volume(rng.normal(size=GRID.shape), GRID, name="v")
-    model = structure([(0.0, 20.0, 110.0)])
+    model = alpha_carbons([(0.0, 20.0, 110.0)])
     out = mask(volume, model=model, radius=3.0, soft_edge=2.0)
     weights = model_mask(model, GRID, radius=3.0, soft_edge=2.0).values
     assert np.array_equal(out.values, volume.values * weights)
@@ -103,9 +87,9 @@ def test_mask_multiplies_and_says_so(rng):
     assert np.array_equal(by_contour.values, np.where(volume.values >= 2, volume.values, 0))
 
 
-def test_bad_requests_are_refused(rng):
+def test_bad_requests_are_refused(rng, alpha_carbons):
     volume = Volume(rng.random(GRID.shape), GRID)
-    model = structure([(0.0, 20.0, 110.0)])
+    model = alpha_carbons([(0.0, 20.0, 110.0)])
     with pytest.raises(CryonbError, match="neither was given"):
         mask_function(volume)
     with pytest.raises(CryonbError, match="both were given"):
@@ -117,4 +101,4 @@ def test_bad_requests_are_refused(rng):
     with pytest.raises(CryonbError, match="A density was expected"):
         mask(LabelVolume(np.zeros(GRID.shape, np.uint8), GRID), model=model)
     with pytest.raises(MapModelMismatchError, match="within 7 Å of an atom"):
-        mask(volume, model=structure([(300.0, 20.0, 110.0)]))
+        mask(volume, model=alpha_carbons([(300.0, 20.0, 110.0)]))
