@@ -54,6 +54,14 @@ def test_the_example_is_understood(sse):
     assert summary["f1_nucleotide"] > 0.2
 
 
+def test_rhodopsin_is_understood():
+    pytest.importorskip("nglview", reason="rhodopsin's model comes with nglview")
+    sse = nb.example("rhodopsin").predict_sse(device="cpu", progress=False)
+    summary = sse.evaluate(nb.example_model("rhodopsin")).summary
+    assert summary["q3"] > 0.75
+    assert summary["f1_helix"] > 0.85
+
+
 def test_prediction_of_nothing_is_refused(m):
     with pytest.raises(CryonbError, match="positive density"):
         m.replace(values=-np.abs(m.values)).predict_sse(progress=False)

@@ -19,7 +19,7 @@ from cryonb.simulate.fourier import frequencies, structure_factors
 from cryonb.simulate.scattering import electron_coefficients
 from cryonb.volume import Volume
 
-__all__ = ["Experiment", "experimental_map", "local_b", "observe", "zone"]
+__all__ = ["Experiment", "experimental_map", "local_b", "local_occupancy", "observe", "zone"]
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,35 @@ def local_b(position: np.ndarray, rng: np.random.Generator, *, largest: float) -
     -------
     ndarray, shape (n,)
     """
+    return largest * _along(position, rng) ** rng.uniform(1.0, 4.0)
+
+
+def local_occupancy(position: np.ndarray, rng: np.random.Generator, *, least: float) -> np.ndarray:
+    """Draw an occupancy that falls somewhere from one to `least`, as on parts that come and go.
+
+    Parameters
+    ----------
+    position : ndarray, shape (n, 3)
+        (x, y, z) in Å.
+    rng : numpy.random.Generator
+        Source of the direction, of the place and of the width of the fall.
+    least : float
+        At the far end.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    middle, width = rng.uniform(0.2, 0.9), rng.uniform(0.02, 0.15)
+    fall = 1 / (1 + np.exp((middle - _along(position, rng)) / width))
+    return 1 - (1 - least) * fall
+
+
+def _along(position, rng) -> np.ndarray:
+    """Place of each point along a random direction, from 0 to 1."""
     direction = rng.normal(size=3)
     along = position @ (direction / np.linalg.norm(direction))
-    along = (along - along.min()) / max(np.ptp(along), 1e-6)
-    return largest * along ** rng.uniform(1.0, 4.0)
+    return (along - along.min()) / max(np.ptp(along), 1e-6)
 
 
 def zone(index: torch.Tensor, shape, voxel_size, radius: float, edge: float) -> torch.Tensor:

@@ -135,9 +135,9 @@ def structure_factors(
             dim=-1,
         )  # (n, 3, 4)
         at = (base[part].long()[:, :, None] + nodes) % sizes[:, None]  # (n, 3, 4)
-        flat = (
-            at[:, 0, :, None, None] * shape[1] + at[:, 1, None, :, None]
-        ) * shape[2] + at[:, 2, None, None, :]
+        flat = (at[:, 0, :, None, None] * shape[1] + at[:, 1, None, :, None]) * shape[2] + at[
+            :, 2, None, None, :
+        ]
         if owner is not None:
             flat = flat + owner[part].long()[:, None, None, None] * n_voxels
         weight = w[:, 0, :, None, None] * w[:, 1, None, :, None] * w[:, 2, None, None, :]

@@ -58,9 +58,7 @@ def gaussian_map(
         raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
     atoms = Atoms.from_structure(model)
     if grid is None:
-        grid = Grid.around(
-            atoms.position, voxel_size, 3 * resolution if margin is None else margin
-        )
+        grid = Grid.around(atoms.position, voxel_size, 3 * resolution if margin is None else margin)
     b = np.full((len(atoms), 1), 8 * np.pi**2 * _SIGMA[recipe](resolution) ** 2)
     a = atoms.element[:, None].astype(np.float64)
     volume = gaussian_sum(atoms.position, a, b, grid, device=device)

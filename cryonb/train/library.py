@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError, ModelError
+from cryonb.files.atomic import written_beside
 
 __all__ = ["UNLABELLED", "Library", "build_library", "model_columns", "split"]
 
@@ -65,11 +66,8 @@ class Library:
 
     def save(self, path) -> None:
         """Write everything to one npz file."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part.npz")
-        np.savez_compressed(beside, **{k: getattr(self, k) for k in self.__dataclass_fields__})
-        beside.replace(path)
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **{k: getattr(self, k) for k in self.__dataclass_fields__})
 
     @classmethod
     def load(cls, path) -> Library:
@@ -175,6 +173,11 @@ def build_library(folder, files, *, phantoms: int = 0, progress: bool = True) ->
     )
 
 
+def _order(seed: int, name: str) -> str:
+    """Sort key that draws names in an order which other entries do not change."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
 def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -> pd.Series:
     """Divide structures into train, validation and test by SCOPe superfamily and cluster.
 
@@ -184,7 +187,7 @@ def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -
         Columns file, pdb_id, scope_class, scope_sf, cluster_id.
     n_test : int
         Test domains a SCOPe class; whole superfamilies are taken until there are as many. A third
-        as many go to validation.
+        as many go to validation, and half as many clusters of nucleic acids.
     exclude : sequence of str
         Files to leave out altogether, with all that shares a cluster or an entry with them.
     seed : int
@@ -201,11 +204,7 @@ def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -
     part = pd.Series("train", index=table.index)
     part[table["file"].str.startswith("emap2sec_test/")] = "test"
     for _, group in table.groupby("scope_class"):
-        # Sorting by a hash draws superfamilies in an order that other entries do not change.
-        names = sorted(
-            set(family[group.index]),
-            key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest(),
-        )
+        names = sorted(set(family[group.index]), key=lambda name: _order(seed, name))
         quota = {"test": n_test, "validation": n_test // 3}
         for name in names:
             members = group.index[family[group.index] == name]
@@ -214,11 +213,18 @@ def split(index: pd.DataFrame, *, n_test: int = 15, exclude=(), seed: int = 1) -
                     part[members] = target
                     quota[target] -= len(members)
                     break
+    # Nucleic acids have no superfamily; some clusters are for validation.
+    nucleic = table[table["file"].str.startswith("pool_nucleic/")]
+    names = sorted(set(nucleic["cluster_id"].dropna()), key=lambda name: _order(seed, name))
+    part[nucleic.index[nucleic["cluster_id"].isin(names[: n_test // 2])]] = "validation"
     part[table["file"].isin(exclude)] = "excluded"
     # Then whatever is akin to a held-out structure leaves the training set.
     held = part != "train"
+    # An entry of several chains names a cluster each, joined by semicolons.
+    clusters = table["cluster_id"].str.split(";").explode().dropna()
+    shared = clusters[clusters.isin(set(clusters[held[clusters.index]]))].index
     akin = (
-        table["cluster_id"].isin(set(table["cluster_id"][held].dropna()))
+        table.index.isin(shared)
         | table["pdb_id"].isin(set(table["pdb_id"][held].dropna()))
         | (family.isin(set(family[held]) - {""}))
     )

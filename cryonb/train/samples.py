@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from cryonb.grid import Grid
 from cryonb.label.voxels import nearest_labels
 from cryonb.networks.unet import density_scale
-from cryonb.simulate.experiment import Experiment, local_b, observe
+from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
 from cryonb.simulate.fourier import structure_factors
 from cryonb.train.library import UNLABELLED, Library
 
@@ -153,6 +153,9 @@ class SimulatedSamples(torch.utils.data.Dataset):
         a, b = self.library.coefficients[:, atoms["element"]]
         # Acid side chains lose density to radiation, and crystal B factors are rescaled.
         occupancy = np.where(atoms["acid"], rng.uniform(0.2, 1.0), 1.0)
+        if rng.random() < 0.4:
+            least = rng.uniform(0.25, 0.8)
+            occupancy = occupancy * local_occupancy(atoms["position"], rng, least=least)
         b_iso = np.clip(atoms["b_iso"], 5, 120) * rng.uniform(0.2, 1.0)
         spread = rng.uniform(0, 250) if rng.random() < 0.6 else 0.0
         b_iso = b_iso + local_b(atoms["position"], rng, largest=spread)
