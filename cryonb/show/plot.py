@@ -21,6 +21,8 @@ __all__ = ["Picture", "plot_density", "plot_residues", "plot_sse"]
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
 _AXES = ("z", "y", "x")
+#: Places between two chains on one line of the residue strip.
+_GAP = 8
 
 
 class Picture(Figure):
@@ -146,6 +148,21 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
     return picture
 
 
+def _draw_piece(axes, piece, start: int) -> list[tuple[int, int]]:
+    """Draw a stretch of one chain from x = `start` on; the ticks that it wants."""
+    x = start + np.arange(len(piece))
+    for column, base in (("truth", 1.15), ("predicted", 0.0)):
+        names = piece[column].to_numpy()
+        axes.bar(
+            x, [_HEIGHT[name] for name in names], width=1.0, bottom=base,
+            color=[CLASS_COLOURS[name] for name in names],
+        )  # fmt: skip
+    confidence = piece[list(CLASSES)].to_numpy().max(axis=1)
+    axes.plot(x, confidence, color="black", linewidth=0.8)
+    axes.text(start - 0.5, 2.25, f"chain {piece['chain'].iloc[0]}", fontsize=8)
+    return [(start + k, piece["number"].iloc[k]) for k in range(0, len(piece), 10)]
+
+
 def plot_residues(residues, *, width: int = 120) -> Picture:
     """Draw truth over prediction along each chain, with the prediction's confidence.
 
@@ -161,29 +178,29 @@ def plot_residues(residues, *, width: int = 120) -> Picture:
     Bars are as high as the class tells (helix high, strand less, coil low), so the strip can be
     read without colours. The line is the probability of the predicted class.
     """
-    lines = [
+    pieces = [
         chain.iloc[first : first + width]
         for _, chain in residues.groupby("chain", sort=False)
         for first in range(0, len(chain), width)
     ]
+    # Short chains share a line.
+    lines, taken = [], width
+    for piece in pieces:
+        if taken + _GAP + len(piece) > width:
+            lines.append([])
+            taken = -_GAP
+        lines[-1].append((taken + _GAP, piece))
+        taken += _GAP + len(piece)
     picture = Picture(12, 0.6 + 0.95 * len(lines))
     panels = picture.subplots(len(lines), 1, squeeze=False)[:, 0]
     for axes, line in zip(panels, lines, strict=True):
-        x = np.arange(len(line))
-        for column, base in (("truth", 1.15), ("predicted", 0.0)):
-            names = line[column].to_numpy()
-            axes.bar(
-                x, [_HEIGHT[name] for name in names], width=1.0, bottom=base,
-                color=[CLASS_COLOURS[name] for name in names],
-            )  # fmt: skip
-        confidence = line[list(CLASSES)].to_numpy().max(axis=1)
-        axes.plot(x, confidence, color="black", linewidth=0.8)
+        ticks = []
+        for start, piece in line:
+            ticks += _draw_piece(axes, piece, start)
         axes.set(
             xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6), yticklabels=("predicted", "truth")
         )
-        ticks = np.arange(0, len(line), 10)
-        axes.set_xticks(ticks, line["number"].to_numpy()[ticks], fontsize=7)
-        axes.set_title(f"chain {line['chain'].iloc[0]}", loc="left", fontsize=8)
+        axes.set_xticks(*zip(*ticks, strict=True), fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     _legend(picture, [n for n in CLASSES if (residues[["truth", "predicted"]] == n).any(axis=None)])
     return picture
