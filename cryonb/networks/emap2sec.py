@@ -1,0 +1,174 @@
+"""Emap2sec's two networks (Maddhuri Venkata Subramaniya et al., 2019), and a dense form of the first.
+
+Classes are in the order of the original: other (coil), strand, helix; in the second phase also
+background.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo"]
+
+#: Edge of a window in voxels of 1 Å.
+WINDOW = 11
+
+
+class _Convolutions(nn.Module):
+    """The five convolutions, all of stride 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv3d(1, 32, 4)
+        self.conv2 = nn.Conv3d(32, 64, 3, padding=1)
+        self.conv3 = nn.Conv3d(64, 64, 3, padding=1)
+        self.conv4 = nn.Conv3d(64, 128, 3, padding=1)
+        self.conv5 = nn.Conv3d(128, 128, 3, padding=1)
+
+    def forward(self, x):
+        # TensorFlow's SAME gives an even kernel the odd zero at the far end.
+        x = functional.relu(self.conv1(functional.pad(x, (1, 2) * 3)))
+        for layer in (self.conv2, self.conv3, self.conv4, self.conv5):
+            x = functional.relu(layer(x))
+        return x
+
+
+class PhaseOne(nn.Module):
+    """First phase: the class of the structure in the middle of a window.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Rank of the first dense layer, which is then the product of two thin ones: 28 of the
+        network's 29 million parameters are in that layer. Full by default, as published.
+
+    Notes
+    -----
+    Input (n, 1, 11, 11, 11), density from 0 to 1; output (n, 3) logits. 29,407,651 parameters.
+    The dropout of one half follows the first dense layer, where the paper and the code put it.
+    """
+
+    def __init__(self, rank: int | None = None):
+        super().__init__()
+        self.rank = rank
+        self.convolutions = _Convolutions()
+        if rank is None:
+            self.fc1 = nn.Linear(6 * 6 * 6 * 128, 1024)
+        else:
+            self.fc1 = nn.Sequential(
+                nn.Linear(6 * 6 * 6 * 128, rank, bias=False), nn.Linear(rank, 1024)
+            )
+        self.dropout = nn.Dropout(0.5)
+        self.fc2 = nn.Linear(1024, 256)
+        self.out = nn.Linear(256, 3)
+
+    @property
+    def options(self) -> dict:
+        """Arguments that make this network again."""
+        return {"rank": self.rank}
+
+    def forward(self, x):
+        """Map windows to logits of (other, strand, helix)."""
+        x = self.convolutions(x)
+        x = functional.max_pool3d(x, 2, 2, ceil_mode=True)
+        # Channels run fastest in the flattened vector, as in the original's weights.
+        x = x.permute(0, 2, 3, 4, 1).flatten(1)
+        x = self.dropout(functional.relu(self.fc1(x)))
+        return self.out(functional.relu(self.fc2(x)))
+
+
+class PhaseTwo(nn.Module):
+    """Second phase: the class of a place from the first phase's answers around it.
+
+    Notes
+    -----
+    Input (n, 108): 27 neighbours one stride apart, z slowest, each (other, strand, helix,
+    background), where a place without a window is (0, 0, 0, 1). Output (n, 4) logits. 3,523,844
+    parameters. The paper speaks of 81 inputs and three classes; the published code and checkpoint
+    have the fourth of each, which is followed here.
+    """
+
+    def __init__(self):
+        super().__init__()
+        widths = (108, 1024, 1024, 1024, 1024, 256)
+        self.hidden = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.out = nn.Linear(256, 4)
+
+    @property
+    def options(self) -> dict:
+        """Arguments that make this network again."""
+        return {}
+
+    def forward(self, x):
+        """Map neighbourhoods to logits of (other, strand, helix, background)."""
+        for layer in self.hidden:
+            x = functional.relu(layer(x))
+        return self.out(x)
+
+
+class DenseEmap2sec(nn.Module):
+    """The first phase's layers, run over a whole map at once.
+
+    Not published: what windows share is computed once, so that a window costs a thirtieth. The
+    answers differ from `PhaseOne`'s, since a convolution sees what lies beyond its window instead
+    of zeros; train it this way.
+
+    Parameters
+    ----------
+    rank : int, optional
+        As in `PhaseOne`.
+
+    Notes
+    -----
+    Input (n, 1, z, y, x), density from 0 to 1, even edges; output (n, 3, z/2 - 5, y/2 - 5, x/2 - 5)
+    logits: entry (i, j, k) belongs to the window whose first voxel is (2i, 2j, 2k).
+    """
+
+    def __init__(self, rank: int | None = None):
+        super().__init__()
+        self.rank = rank
+        self.convolutions = _Convolutions()
+        if rank is None:
+            self.fc1 = nn.Conv3d(128, 1024, 6)
+        else:
+            self.fc1 = nn.Sequential(nn.Conv3d(128, rank, 6, bias=False), nn.Conv3d(rank, 1024, 1))
+        self.dropout = nn.Dropout3d(0.5)
+        self.fc2 = nn.Conv3d(1024, 256, 1)
+        self.out = nn.Conv3d(256, 3, 1)
+
+    @property
+    def options(self) -> dict:
+        """Arguments that make this network again."""
+        return {"rank": self.rank}
+
+    def forward(self, x):
+        """Map a density to logits of (other, strand, helix) on the grid of the stride."""
+        x = functional.max_pool3d(self.convolutions(x), 2, 2)
+        x = self.dropout(functional.relu(self.fc1(x)))
+        return self.out(functional.relu(self.fc2(x)))
+
+
+class Emap2sec(nn.Module):
+    """Both phases.
+
+    Parameters
+    ----------
+    dense : bool
+        Whether the first phase is `DenseEmap2sec`.
+    rank : int, optional
+        As in `PhaseOne`.
+    """
+
+    def __init__(self, dense: bool = False, rank: int | None = None):
+        super().__init__()
+        self.dense = dense
+        self.one = DenseEmap2sec(rank) if dense else PhaseOne(rank)
+        self.two = PhaseTwo()
+
+    @property
+    def options(self) -> dict:
+        """Arguments that make this network again."""
+        return {"dense": self.dense, **self.one.options}

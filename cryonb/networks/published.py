@@ -1,0 +1,110 @@
+"""Weights that the authors of Emap2sec and Haruspex trained, read from their checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cryonb.errors import WeightsError
+from cryonb.files.tensorflow_checkpoint import read_checkpoint
+from cryonb.networks.emap2sec import Emap2sec
+from cryonb.networks.haruspex import Haruspex
+
+__all__ = ["import_emap2sec", "import_haruspex"]
+
+
+def _numbered(name: str, number: int) -> str:
+    """Name layers as TensorFlow does: conv3d, conv3d_1, ..."""
+    return f"{name}_{number}" if number else name
+
+
+_HARUSPEX = {
+    **{f"conv{k}.weight": f"{_numbered('conv3d', k)}/kernel" for k in range(8)},
+    **{f"conv{k}.bias": f"{_numbered('conv3d', k)}/bias" for k in range(8)},
+    **{f"up{k}.weight": f"{_numbered('conv3d_transpose', k)}/kernel" for k in range(2)},
+}
+
+
+def _pair(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}.weight": f"W_{theirs}", f"{ours}.bias": f"b_{theirs}"}
+
+
+_PHASE_ONE = {
+    key: value
+    for ours, theirs in (
+        *((f"convolutions.conv{k}", f"conv{k}") for k in range(1, 6)),
+        ("fc1", "fc1"), ("fc2", "fc2"), ("out", "fc5"),
+    )
+    for key, value in _pair(ours, theirs).items()
+}  # fmt: skip
+_PHASE_TWO = {
+    key: value
+    for ours, theirs in (*((f"hidden.{k}", f"fc2{k + 1}") for k in range(5)), ("out", "fc26"))
+    for key, value in _pair(ours, theirs).items()
+}
+
+
+def _ours(array: np.ndarray) -> torch.Tensor:
+    """Put axes in torch's order: outputs, inputs, then space."""
+    if array.ndim == 5:
+        # A transposed convolution has its outputs before its inputs in both programs' orders.
+        array = array.transpose(4, 3, 0, 1, 2)
+    elif array.ndim == 2:
+        array = array.T
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _fill(module: torch.nn.Module, names: dict[str, str], path) -> None:
+    wanted = set(names.values())
+    stored = read_checkpoint(path, only=wanted.__contains__)
+    state = module.state_dict()
+    for ours, theirs in names.items():
+        if theirs not in stored:
+            raise WeightsError(
+                f"The checkpoint {path} lacks the tensor {theirs!r}: it belongs to another network."
+            )
+        tensor = _ours(stored[theirs])
+        if tensor.shape != state[ours].shape:
+            raise WeightsError(
+                f"Tensor {theirs!r} of shape {tuple(state[ours].shape)} (in torch's order) was "
+                f"expected, but in {path} it is {tuple(tensor.shape)}."
+            )
+        state[ours] = tensor
+    module.load_state_dict(state)
+
+
+def import_haruspex(path) -> Haruspex:
+    """Read a checkpoint of the original Haruspex.
+
+    Parameters
+    ----------
+    path : path
+        The stem of its files, such as "model.ckpt-40000".
+
+    Raises
+    ------
+    WeightsError
+        If it is no such checkpoint.
+    """
+    network = Haruspex()
+    _fill(network, _HARUSPEX, path)
+    return network.eval()
+
+
+def import_emap2sec(one, two) -> Emap2sec:
+    """Read the checkpoints of the original Emap2sec.
+
+    Parameters
+    ----------
+    one, two : path
+        The stems of the files of the first and of the second phase.
+
+    Raises
+    ------
+    WeightsError
+        If one is no such checkpoint.
+    """
+    network = Emap2sec()
+    _fill(network.one, _PHASE_ONE, one)
+    _fill(network.two, _PHASE_TWO, two)
+    return network.eval()
