@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from cryonb.errors import ModelError
 from cryonb.volume import CLASSES
 
-__all__ = ["chain_breaks", "dssp_codes", "states_of"]
+__all__ = ["chain_breaks", "dssp_codes", "states_of", "torsions"]
 
 _HELIX, _STRAND, _COIL = (CLASSES.index(name) for name in ("helix", "strand", "coil"))
 _STATE_OF_CODE = {"H": _HELIX, "G": _HELIX, "I": _HELIX, "E": _STRAND, "B": _STRAND}
@@ -324,15 +324,33 @@ def _assign_turns_and_bends(codes, turn, ca, stretch) -> None:
 
 def _assign_polyproline(codes, n, ca, c, stretch) -> None:
     """Write P on free residues of stretches of three with φ, ψ near -75°, 145°."""
-    bound = stretch[1:] == stretch[:-1]
-    phi, psi = np.full(len(codes), 360.0), np.full(len(codes), 360.0)
-    phi[1:][bound] = _dihedral(c[:-1], n[1:], ca[1:], c[1:])[bound]
-    psi[:-1][bound] = _dihedral(n[:-1], ca[:-1], c[:-1], n[1:])[bound]
-    near = (np.abs(phi - _PPII_PHI) <= _PPII_SPREAD) & (np.abs(psi - _PPII_PSI) <= _PPII_SPREAD)
+    phi, psi = torsions(n, ca, c, stretch[1:] == stretch[:-1])
     # The first residue and the last have no φ or no ψ, so they are never near.
+    near = (np.abs(phi - _PPII_PHI) <= _PPII_SPREAD) & (np.abs(psi - _PPII_PSI) <= _PPII_SPREAD)
     begins = np.zeros(len(codes), dtype=bool)
     begins[: -(_PPII_LENGTH - 1)] = near[:-2] & near[1:-1] & near[2:]
     codes[_spread(begins, range(_PPII_LENGTH)) & (codes == "-")] = "P"
+
+
+def torsions(n, ca, c, bound) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the backbone torsion angles φ and ψ.
+
+    Parameters
+    ----------
+    n, ca, c : ndarray, shape (m, 3)
+        Backbone atoms in Å, in the order of the chain.
+    bound : ndarray of bool, shape (m - 1,)
+        Whether a residue is bound to the next.
+
+    Returns
+    -------
+    phi, psi : ndarray, shape (m,)
+        Degrees from -180 to 180; NaN where the neighbour lacks.
+    """
+    phi, psi = np.full(len(n), np.nan), np.full(len(n), np.nan)
+    phi[1:][bound] = _dihedral(c[:-1], n[1:], ca[1:], c[1:])[bound]
+    psi[:-1][bound] = _dihedral(n[:-1], ca[:-1], c[:-1], n[1:])[bound]
+    return phi, psi
 
 
 def _dihedral(a, b, c, d) -> np.ndarray:

@@ -11,10 +11,10 @@ import numpy as np
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms, Residues
 from cryonb.errors import ModelError
-from cryonb.label.dssp import chain_breaks, dssp_codes, states_of
+from cryonb.label.dssp import chain_breaks, dssp_codes, states_of, torsions
 from cryonb.volume import CLASSES
 
-__all__ = ["SecondaryStructure", "secondary_structure"]
+__all__ = ["SecondaryStructure", "ramachandran", "secondary_structure"]
 
 _BACKGROUND, _COIL, _NUCLEOTIDE = (
     CLASSES.index(name) for name in ("background", "coil", "nucleotide")
@@ -149,6 +149,29 @@ def secondary_structure(model) -> SecondaryStructure:
     neighbours[1:] = np.diff(rows) == 1
     all_breaks[rows] |= is_break & neighbours
     return SecondaryStructure(dssp=dssp, state=state, residues=residues, is_break=all_breaks)
+
+
+def ramachandran(model) -> tuple[np.ndarray, np.ndarray]:
+    """Compute φ and ψ of every residue of a model.
+
+    Parameters
+    ----------
+    model : gemmi.Structure or Atoms
+        The model.
+
+    Returns
+    -------
+    phi, psi : ndarray, shape (residues,)
+        Degrees from -180 to 180; NaN at ends of chains, at gaps and in what is no amino acid.
+    """
+    atoms = Atoms.from_structure(model)
+    backbone, complete = _backbone(atoms)
+    rows = np.flatnonzero(complete)
+    n, ca, c, _ = backbone[:, rows]
+    bound = ~chain_breaks(n, c, atoms.residues.chain[rows])[1:] & (np.diff(rows) == 1)
+    angles = np.full((2, len(complete)), np.nan)
+    angles[:, rows] = torsions(n, ca, c, bound)
+    return angles[0], angles[1]
 
 
 def _backbone(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:

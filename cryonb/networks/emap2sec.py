@@ -1,10 +1,12 @@
-"""Emap2sec's two networks (Maddhuri Venkata Subramaniya et al., 2019), and a dense form of the first.
+"""Emap2sec's two networks (Maddhuri Venkata Subramaniya et al., 2019); the first also dense.
 
 Classes are in the order of the original: other (coil), strand, helix; in the second phase also
 background.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import nn
 from torch.nn import functional
@@ -92,9 +94,7 @@ class PhaseTwo(nn.Module):
     def __init__(self):
         super().__init__()
         widths = (108, 1024, 1024, 1024, 1024, 256)
-        self.hidden = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(256, 4)
 
     @property

@@ -69,12 +69,8 @@ def test_haruspex_gives_what_tensorflow_gives(stems, outputs):
 def test_emap2sec_gives_what_tensorflow_gives(stems, outputs):
     network = import_emap2sec(stems["emap2sec_one"], stems["emap2sec_two"])
     with torch.inference_mode():
-        assert_equal(
-            network.one(as_input(outputs, "emap2sec_one")), outputs["emap2sec_one_logits"]
-        )
-        assert_equal(
-            network.two(as_input(outputs, "emap2sec_two")), outputs["emap2sec_two_logits"]
-        )
+        assert_equal(network.one(as_input(outputs, "emap2sec_one")), outputs["emap2sec_one_logits"])
+        assert_equal(network.two(as_input(outputs, "emap2sec_two")), outputs["emap2sec_two_logits"])
 
 
 def test_tensors_of_training_are_read_if_wanted(stems):

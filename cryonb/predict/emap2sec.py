@@ -1,0 +1,326 @@
+"""Emap2sec's way over a map: windows on a grid of strides, two phases, and its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from cryonb.errors import CryonbError
+from cryonb.files.atomic import written_beside
+from cryonb.grid import Grid
+from cryonb.volume import CLASSES, ProbabilityVolume, Volume
+
+__all__ = ["Windows", "predict_windows", "window_grid", "windows_of"]
+
+#: Edge of a window in voxels, and voxels from its first to its middle.
+EDGE, HALF = 11, 5
+#: Our classes of the original's columns: other, strand, helix, background.
+COLUMNS = tuple(CLASSES.index(name) for name in ("coil", "strand", "helix", "background"))
+
+
+def unit_range(values: np.ndarray, *, contour: float = 0.0, convention: str = "paper"):
+    """Scale a density as Emap2sec does.
+
+    Parameters
+    ----------
+    values : ndarray
+        Density.
+    contour : float
+        Lower values become zero.
+    convention : {"paper", "code"}
+        What becomes 0: the smallest value of the map once negatives are zero ("paper"; that is
+        0 in any map with solvent), or the smallest value at or above the contour ("code").
+
+    Returns
+    -------
+    ndarray of float32
+        From 0 to 1.
+    """
+    if convention not in ("paper", "code"):
+        raise CryonbError(
+            f"A convention of 'paper' or 'code' was expected, but {convention!r} was given."
+        )
+    positive = np.maximum(values, 0)
+    kept = positive[values >= contour] if convention == "code" else positive
+    kept = kept[kept > 0] if convention == "code" else kept
+    if not kept.size or not kept.max() > 0:
+        raise CryonbError(
+            f"Density above the contour level {contour:g} was expected, but the map's largest "
+            f"value is {values.max():g}."
+        )
+    low, high = float(kept.min()), float(kept.max())
+    if high == low:
+        low = 0.0
+    scaled = (positive - np.float32(low)) / np.float32(high - low)
+    scaled[values < contour] = 0
+    return np.maximum(scaled, 0, dtype=np.float32)
+
+
+def window_grid(grid: Grid, stride: int = 2) -> Grid:
+    """Give the grid of window centres: every `stride`-th voxel from the first on."""
+    return Grid(
+        tuple(-(-n // stride) for n in grid.shape),
+        tuple(v * stride for v in grid.voxel_size),
+        grid.origin,
+    )
+
+
+def windows_of(values: np.ndarray, stride: int = 2) -> np.ndarray:
+    """View a density as windows of 11³ around every `stride`-th voxel; zeros beyond the map.
+
+    Parameters
+    ----------
+    values : ndarray, shape (z, y, x)
+
+    Returns
+    -------
+    ndarray, shape (⌈z/stride⌉, ⌈y/stride⌉, ⌈x/stride⌉, 11, 11, 11)
+        A view of one padded copy: nothing is gathered before a batch is taken out.
+    """
+    padded = np.pad(values, HALF)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (EDGE,) * 3)
+    return view[::stride, ::stride, ::stride]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Emap2sec's answer, on the grid of strides.
+
+    Attributes
+    ----------
+    grid : Grid
+        Of the window centres.
+    centre : ndarray of int, shape (n, 3)
+        (z, y, x) of each window on that grid; z slowest.
+    one, two : ndarray of float32, shape (n, 3) and (n, 4)
+        Probabilities of other, strand, helix (and background) by the first and second phase.
+    keep_structure : bool
+        The rule for experimental maps: where the first phase found strand or helix and the second
+        says other, the first is believed.
+    """
+
+    grid: Grid
+    centre: np.ndarray
+    one: np.ndarray
+    two: np.ndarray
+    keep_structure: bool = False
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+    @property
+    def label_one(self) -> np.ndarray:
+        """Class of each window by the first phase: 0 other, 1 strand, 2 helix."""
+        return self.one.argmax(axis=1)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Whether the first phase's answer stands (see `keep_structure`): bool, shape (n,)."""
+        rule = (self.label_one > 0) & (self.two.argmax(axis=1) == 0)
+        return rule & self.keep_structure
+
+    @property
+    def label_two(self) -> np.ndarray:
+        """Class of each window in the end: 0 other, 1 strand, 2 helix, 3 background."""
+        return np.where(self.kept, self.label_one, self.two.argmax(axis=1))
+
+    @property
+    def points(self) -> np.ndarray:
+        """Window centres as points (x, y, z) in Å, shape (n, 3)."""
+        return self.grid.to_points(self.centre)
+
+    def volume(self, phase: int = 2, **about) -> ProbabilityVolume:
+        """Give the probabilities as a volume in cryonb's classes on the grid of strides.
+
+        Parameters
+        ----------
+        phase : {1, 2}
+            Which phase's.
+        **about
+            name, history.
+        """
+        if phase == 1:
+            rows = np.pad(self.one, ((0, 0), (0, 1)))
+        else:
+            rows = np.where(self.kept[:, None], np.pad(self.one, ((0, 0), (0, 1))), self.two)
+        values = np.zeros((len(CLASSES), *self.grid.shape), dtype=np.float32)
+        values[0] = 1
+        where = tuple(self.centre.T)
+        for column, ours in enumerate(COLUMNS):
+            values[(ours, *where)] = rows[:, column]
+        return ProbabilityVolume._adopt(values, self.grid, classes=CLASSES, **about)
+
+    def write(self, folder, stem: str, *, truth=None) -> list[Path]:
+        """Write the original's files: `outputP1_<stem>`, `outputP2_<stem>` and `<stem>.pdb`.
+
+        Parameters
+        ----------
+        folder : path
+            Made if need be.
+        stem : str
+            Name of the map.
+        truth : ndarray of int, shape (n,), optional
+            True class of each window, in the original's order; 0 where none is given, as there.
+
+        Returns
+        -------
+        list of Path
+            The texts hold the map's name, the true and the predicted labels, and a list of
+            probabilities a window. The PDB file has one Cα atom at each window's centre: chain A
+            other (green), B strand (yellow), C helix (magenta), D background. `<stem>.pml`
+            colours it in PyMOL.
+        """
+        folder = Path(folder)
+        truth = np.zeros(len(self), dtype=int) if truth is None else np.asarray(truth)
+        texts = {
+            f"outputP1_{stem}": _text(stem, truth.astype(float), self.label_one, self.one),
+            f"outputP2_{stem}": _text(stem, truth, self.label_two, self.two),
+            f"{stem}.pdb": _spheres(self.points, self.label_two),
+            f"{stem}.pml": _PYMOL.format(stem=stem),
+        }
+        for name, text in texts.items():
+            with written_beside(folder / name) as beside:
+                beside.write_text(text)
+        return [folder / name for name in texts]
+
+
+def _text(stem, truth, label, probabilities) -> str:
+    rows = [str([float(f"{p:.8g}") for p in row]) for row in probabilities]
+    lines = [f"#{stem}", *("".join(f"{v};" for v in values.tolist()) for values in (truth, label))]
+    return "\n".join([*lines, *rows]) + "\n"
+
+
+def _spheres(points, label) -> str:
+    """One Cα a window; the numbers start again in each chain, and after 9,999."""
+    lines, serial = [], 0
+    for number, chain in enumerate("ABCD"):
+        for row, (x, y, z) in enumerate(points[label == number].tolist()):
+            serial += 1
+            lines.append(
+                f"ATOM  {serial % 100000:5d}  CA  ALA {chain}{row % 9999 + 1:4d}    "
+                f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  1.00           C  "
+            )
+        lines.append("TER")
+    return "\n".join([*lines, "END"]) + "\n"
+
+
+_PYMOL = """load {stem}.pdb
+hide everything, {stem}
+show spheres, {stem} and chain A+B+C
+set sphere_scale, 0.5, {stem}
+color green, {stem} and chain A
+color yellow, {stem} and chain B
+color magenta, {stem} and chain C
+"""
+
+
+def predict_windows(
+    volume: Volume, network, *, contour: float = 0.0, stride: int = 2, convention: str = "paper",
+    keep_structure: bool = False, batch: int = 512, progress: bool = True,
+) -> Windows:  # fmt: skip
+    """Run both phases of Emap2sec over a map of 1 Å voxels.
+
+    Parameters
+    ----------
+    volume : Volume
+        Density on voxels of 1 Å.
+    network : cryonb.networks.emap2sec.Emap2sec
+        With its weights, in evaluation mode, on any device.
+    contour : float
+        Windows exist where the density of their middle voxel is positive and at least this.
+    stride : int
+        Voxels between windows: 2 in the paper; the published program's default is 4.
+    convention : {"paper", "code"}
+        See `unit_range`.
+    keep_structure : bool
+        The rule for experimental maps, see `Windows`.
+    batch : int
+        Windows a call.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Windows
+
+    References
+    ----------
+    Maddhuri Venkata Subramaniya et al., Nature Methods 16, 911 (2019), figure 1 and methods.
+    """
+    values = unit_range(volume.values, contour=contour, convention=convention)
+    strided = values[::stride, ::stride, ::stride]
+    grid = window_grid(volume.grid, stride)
+    centre = np.argwhere(strided > 0)
+    if network.dense:
+        one = _dense(network.one, values, stride, grid.shape, progress)[tuple(centre.T)]
+    else:
+        one = _windowed(network.one, windows_of(values, stride), centre, batch, progress)
+    table = np.zeros((*(n + 2 for n in grid.shape), 4), dtype=np.float32)
+    table[..., 3] = 1
+    inner = tuple((centre + 1).T)
+    table[inner] = np.pad(one, ((0, 0), (0, 1)))
+    around = np.lib.stride_tricks.sliding_window_view(table, (3, 3, 3), axis=(0, 1, 2))
+    two = np.empty((len(centre), 4), dtype=np.float32)
+    for first in range(0, len(centre), 16384):
+        part = slice(first, first + 16384)
+        rows = np.moveaxis(around[tuple(centre[part].T)], 1, -1).reshape(-1, 108)
+        two[part] = _softmax(network.two, rows)
+    return Windows(grid, centre, one, two, keep_structure)
+
+
+def _softmax(module, rows: np.ndarray) -> np.ndarray:
+    """Probabilities by a module; float32, bfloat16 where that is fast."""
+    import torch
+
+    from cryonb.networks.weights import bfloat16_is_fast
+
+    device = next(module.parameters()).device
+    half = bfloat16_is_fast(device.type)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        logits = module(torch.from_numpy(np.ascontiguousarray(rows)).to(device))
+        return torch.softmax(logits.float(), dim=1).cpu().numpy()
+
+
+def _windowed(module, view, centre, batch, progress) -> np.ndarray:
+    out = np.empty((len(centre), 3), dtype=np.float32)
+    starts = range(0, len(centre), batch)
+    for first in tqdm(starts, desc="windows", disable=not progress, leave=False):
+        part = slice(first, first + batch)
+        out[part] = _softmax(module, view[tuple(centre[part].T)][:, None])
+    return out
+
+
+#: Windows along the edge of a block of the dense form, and the voxels around a block that feel
+#: the zeros beyond it.
+_BLOCK, _MARGIN = 24, 6
+
+
+def _dense(module, values, stride, shape, progress) -> np.ndarray:
+    """Run the dense form in blocks: (z, y, x, 3) on the grid of strides."""
+    if stride != 2:
+        raise CryonbError(
+            f"The dense form of Emap2sec has a stride of 2 voxels, but {stride} was asked for."
+        )
+    low = HALF + _MARGIN
+    edge = 2 * (_BLOCK + HALF + _MARGIN)
+    blocks = [range(0, n, _BLOCK) for n in shape]
+    padded = np.pad(values, low)
+    # The last block of an axis may reach further.
+    lengths = [2 * starts[-1] + edge for starts in blocks]
+    more = [(0, max(a - b, 0)) for a, b in zip(lengths, padded.shape, strict=True)]
+    padded = np.pad(padded, more)
+    out = np.zeros((*shape, 3), dtype=np.float32)
+    places = [(z, y, x) for z in blocks[0] for y in blocks[1] for x in blocks[2]]
+    skip = _MARGIN // 2
+    for place in tqdm(places, desc="blocks", disable=not progress, leave=False):
+        box = tuple(slice(2 * p, 2 * p + edge) for p in place)
+        if not padded[box].any():
+            continue
+        found = _softmax(module, padded[box][None, None])[0]
+        target = tuple(slice(p, min(p + _BLOCK, n)) for p, n in zip(place, shape, strict=True))
+        kept = tuple(slice(skip, skip + t.stop - t.start) for t in target)
+        out[target] = np.moveaxis(found[(slice(None), *kept)], 0, -1)
+    return out
