@@ -12,8 +12,9 @@ from cryonb.errors import WeightsError
 from cryonb.files.atomic import written_beside
 from cryonb.volume import CLASSES
 
-__all__ = ["LoadedNetwork", "choose_device", "load_network", "save_weights"]
+__all__ = ["LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights"]
 
+_ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec"}
 _FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -134,8 +135,8 @@ class LoadedNetwork:
             return torch.softmax(logits.float(), dim=1).cpu().numpy()
 
 
-def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetwork:
-    """Load a network by name or from a file.
+def load_module(name: str = "unet", *, device: str | None = None):
+    """Load a torch module with its weights by name or from a file.
 
     Parameters
     ----------
@@ -144,11 +145,20 @@ def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetw
     device : str, optional
         Where torch computes; CUDA, then MPS, then CPU by default.
 
+    Returns
+    -------
+    module : torch.nn.Module
+        In evaluation mode.
+    description : dict
+        Of its `.json`: architecture, classes, recipe, ...
+
     Raises
     ------
     WeightsError
         If the weights are missing or damaged.
     """
+    import importlib
+
     import torch
     from safetensors.torch import load
 
@@ -169,14 +179,14 @@ def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetw
             f"{path.name} does not match the checksum in {about.name}: it is damaged or belongs "
             f"to other weights; fetch or train it again."
         )
-    if description["architecture"] != "unet":
+    architecture = description["architecture"]
+    if architecture not in _ARCHITECTURES:
         raise WeightsError(
-            f"An architecture of unet was expected, but {about.name} names "
-            f"{description['architecture']!r}; a newer cryonb may know it."
+            f"An architecture of {', '.join(_ARCHITECTURES)} was expected, but {about.name} names "
+            f"{architecture!r}; a newer cryonb may know it."
         )
-    from cryonb.networks.unet import UNet
-
-    network = UNet(**description["options"])
+    room = importlib.import_module(f"cryonb.networks.{architecture}")
+    network = getattr(room, _ARCHITECTURES[architecture])(**description["options"])
     state = {key: value.to(torch.float32) for key, value in load(data).items()}
     # Batch counters of training mean nothing here, so they are not stored.
     lacking = network.load_state_dict(state, strict=False)
@@ -185,6 +195,28 @@ def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetw
         raise WeightsError(
             f"{path.name} does not fit the network that {about.name} describes "
             f"({len(wrong)} tensors lack, {len(lacking.unexpected_keys)} are strange)."
+        )
+    return network.eval().to(choose_device(device)), description
+
+
+def load_network(name: str = "unet", *, device: str | None = None) -> LoadedNetwork:
+    """Load a network that maps densities to probabilities voxel by voxel.
+
+    Parameters
+    ----------
+    name, device
+        As in `load_module`.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing or damaged, or of another kind of network.
+    """
+    network, description = load_module(name, device=device)
+    if description["architecture"] != "unet":
+        raise WeightsError(
+            f"Weights of a unet were expected, but {str(name)!r} are those of "
+            f"{description['architecture']}; `predict_sse` runs them."
         )
     description.setdefault("classes", list(CLASSES))
     return LoadedNetwork(network, description, choose_device(device))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError
-from cryonb.predict.tiles import predict_tiles
+from cryonb.predict.tiles import noise_level, predict_tiles
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["noise_level", "predict_sse"]
+__all__ = ["predict_sse"]
 
 
 def predict_sse(
     volume: Volume, *, method: str = "unet", on: str = "input", device: str | None = None,
-    tile: int = 96, batch: int = 1, progress: bool = True,
+    tile: int = 96, batch: int = 1, contour: float | None = None, progress: bool = True, **options,
 ) -> ProbabilityVolume:  # fmt: skip
     """Predict the class of each voxel: background, helix, strand, coil or nucleotide.
 
@@ -26,20 +26,26 @@ def predict_sse(
     volume : Volume
         A map, at any voxel size; 1.5 to 10 Å resolution.
     method : str
-        Name of shipped weights ("unet"), or a `.safetensors` file that `cryonb train` wrote.
+        Name of shipped weights ("unet"), or a `.safetensors` file that `cryonb train` or
+        `cryonb weights import` wrote. The weights say which network they belong to.
     on : {"input", "network"}
-        On which grid to give the result: the map's own, or the network's of 1 Å.
+        On which grid to give the result: the map's own, or the network's.
     device : str, optional
         Where torch computes: CUDA, then MPS, then CPU by default.
     tile, batch : int
         Edge of a tile in voxels, and tiles a call: what a GPU's memory allows.
+    contour : float, optional
+        Contour level for Emap2sec, which looks at nothing below; estimated from the noise by
+        default. Other methods do not need it.
     progress : bool
         Show a bar.
+    **options
+        Of `predict_windows` (Emap2sec) or `predict_haruspex`.
 
     Returns
     -------
     ProbabilityVolume
-        float16; the classes sum to one at each voxel.
+        The classes sum to one at each voxel. float16 from the U-Net and Haruspex.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def predict_sse(
     WeightsError
         If the weights are missing or damaged.
     """
-    from cryonb.networks.weights import load_network
+    from cryonb.networks.weights import LoadedNetwork, choose_device, load_module
 
     if on not in ("input", "network"):
         raise CryonbError(f"A grid of 'input' or 'network' was expected, but {on!r} was given.")
@@ -57,54 +63,57 @@ def predict_sse(
             "A map with positive density was expected, but its largest value is "
             f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
         )
-    network = load_network(method, device=device)
-    unit = volume
-    if np.abs(np.array(volume.voxel_size) - network.voxel_size).max() > 1e-3:
-        unit = resample(volume, network.voxel_size)
-    values = network.normalize(unit.values)
-    found = predict_tiles(
-        values,
-        network,
-        n_classes=len(network.classes),
-        edge=tile,
-        rim=network.rim,
-        multiple=network.multiple,
-        batch=batch,
-        noise=noise_level(values),
-        progress=progress,
-    )
-    del values
-    result = ProbabilityVolume._adopt(
-        found,
-        unit.grid,
-        classes=network.classes,
-        name=volume.name,
-        history=(*volume.history, f"secondary structure predicted by {method}"),
-    )
-    if on == "input" and unit is not volume:
+    module, about = load_module(method, device=device)
+    if about["architecture"] == "haruspex":
+        from cryonb.predict.haruspex import predict_haruspex
+
+        scaled = about.get("normalization") == "rms"
+        result = predict_haruspex(volume, module, scaled=scaled, progress=progress, **options)
+    elif about["architecture"] == "emap2sec":
+        result = _by_windows(volume, module, contour, progress, options)
+    else:
+        network = LoadedNetwork(module, about, choose_device(device))
+        unit = _on_voxels_of(volume, network.voxel_size)
+        values = network.normalize(unit.values)
+        found = predict_tiles(
+            values,
+            network,
+            n_classes=len(network.classes),
+            edge=tile,
+            rim=network.rim,
+            multiple=network.multiple,
+            batch=batch,
+            noise=noise_level(values),
+            progress=progress,
+            **options,
+        )
+        del values
+        result = ProbabilityVolume._adopt(
+            found,
+            unit.grid,
+            classes=network.classes,
+            name=volume.name,
+            history=(*volume.history, f"secondary structure predicted by {method}"),
+        )
+    if on == "input" and not result.grid.is_close(volume.grid):
         result = resample(result, grid=volume.grid)
     return result
 
 
-def noise_level(values: np.ndarray) -> float:
-    """Give the density below which a tile holds nothing worth running.
-
-    Five standard deviations of the noise, estimated by the median absolute deviation (the molecule
-    fills a small part of a box), but never more than a quarter of the molecule's typical density;
-    where a mask has zeroed a good part of the map there is no noise to estimate.
-
-    Parameters
-    ----------
-    values : ndarray, shape (z, y, x)
-        Density over `density_scale`.
-    """
-    # Every few sections tell as much as all of them.
-    some = values[:: max(values.shape[0] // 32, 1)]
-    if (some == 0).mean() > 0.3:
-        return _LEAST
-    middle = np.median(some)
-    deviation = 1.4826 * np.median(np.abs(some - middle))
-    return float(np.clip(middle + 5 * deviation, _LEAST, _MOST))
+def _on_voxels_of(volume: Volume, size: float) -> Volume:
+    if np.abs(np.array(volume.voxel_size) - size).max() > 1e-3:
+        return resample(volume, size)
+    return volume
 
 
-_LEAST, _MOST = 0.02, 0.25
+def _by_windows(volume, module, contour, progress, options) -> ProbabilityVolume:
+    from cryonb.networks.unet import density_scale
+    from cryonb.predict.emap2sec import predict_windows
+
+    unit = _on_voxels_of(volume, 1.0)
+    if contour is None:
+        scale = density_scale(unit.values)
+        contour = noise_level(unit.values / np.float32(scale)) * scale
+    windows = predict_windows(unit, module, contour=contour, progress=progress, **options)
+    note = f"secondary structure predicted by emap2sec (contour {contour:.4g})"
+    return windows.volume(name=volume.name, history=(*volume.history, note))

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
 
-__all__ = ["Axis", "predict_tiles", "tile_axis"]
+__all__ = ["Axis", "noise_level", "predict_tiles", "tile_axis"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Axis:
         return np.clip(ramp, 0, 1).astype(np.float32)
 
 
-def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1) -> Axis:
+def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1, align: int = 1) -> Axis:
     """Lay tiles along an axis.
 
     Parameters
@@ -72,6 +72,9 @@ def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1) -> Axis:
         Voxels at each end of a tile, inside the array, whose output is dropped.
     multiple : int
         A tile's edge is a multiple of this.
+    align : int
+        A tile's first voxel is a multiple of this, so that poolings fall on the same voxels in
+        tiles of any size. The last tile may then reach beyond the array.
 
     Raises
     ------
@@ -81,22 +84,23 @@ def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1) -> Axis:
     edge = -(-edge // multiple) * multiple
     if size <= edge:
         return Axis((0,), -(-size // multiple) * multiple, rim, size)
-    if edge <= 2 * rim + 1:
+    if edge <= 2 * rim + align:
         raise CryonbError(
-            f"Tiles of more than {2 * rim + 1} voxels are needed for a rim of {rim}, "
+            f"Tiles of more than {2 * rim + align} voxels are needed for a rim of {rim}, "
             f"but {edge} was given."
         )
     # The rims overlap, and a few voxels more, over which neighbours are blended.
-    blend = min(max(rim // 2, 1), edge - 2 * rim - 1)
-    step = edge - 2 * rim - blend
-    count = int(np.ceil((size - edge) / step)) + 1
-    starts = np.round(np.linspace(0, size - edge, count)).astype(int)
+    blend = min(max(rim // 2, 1), edge - 2 * rim - align)
+    step = (edge - 2 * rim - blend) // align
+    last = -(-(size - edge) // align)
+    starts = align * np.round(np.linspace(0, last, -(-last // step) + 1)).astype(int)
     return Axis(tuple(starts.tolist()), edge, rim, size)
 
 
 def predict_tiles(
     values: np.ndarray, predictor, *, n_classes: int, edge: int = 96, rim: int = 16,
-    multiple: int = 16, batch: int = 1, noise: float = 0.0, progress: bool = True,
+    multiple: int = 16, align: int = 1, batch: int = 1, noise: float = 0.0,
+    progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Run a predictor over an array of any shape and size.
 
@@ -108,7 +112,7 @@ def predict_tiles(
         Takes float32 (n, 1, d, h, w), gives probabilities (n, class, d, h, w).
     n_classes : int
         Number of classes; class 0 is what empty tiles are given.
-    edge, rim, multiple : int
+    edge, rim, multiple, align : int
         Tile geometry, see `tile_axis`.
     batch : int
         Tiles a call.
@@ -122,7 +126,9 @@ def predict_tiles(
     ndarray of float16, shape (class, z, y, x)
         Working memory beside it is that of a few tiles.
     """
-    axes = [tile_axis(size, edge=edge, rim=rim, multiple=multiple) for size in values.shape]
+    axes = [
+        tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align) for size in values.shape
+    ]
     out = np.zeros((n_classes, *values.shape), dtype=np.float16)
     tiles = list(product(*(range(len(axis.starts)) for axis in axes)))
     waiting = []
@@ -174,3 +180,28 @@ def _add(out, axes, tile, probabilities) -> None:
     weight = z[:, None, None] * y[None, :, None] * x[None, None, :]
     for channel, values in enumerate(probabilities):
         out[(channel, *target)] += (values[tuple(kept)] * weight).astype(np.float16)
+
+
+#: The least and the greatest that `noise_level` gives.
+_LEAST, _MOST = 0.02, 0.25
+
+
+def noise_level(values: np.ndarray) -> float:
+    """Give the density below which a tile holds nothing worth running.
+
+    Five standard deviations of the noise, estimated by the median absolute deviation (the molecule
+    fills a small part of a box), but never more than a quarter of the molecule's typical density;
+    where a mask has zeroed a good part of the map there is no noise to estimate.
+
+    Parameters
+    ----------
+    values : ndarray, shape (z, y, x)
+        Density over `density_scale`.
+    """
+    # Every few sections tell as much as all of them.
+    some = values[:: max(values.shape[0] // 32, 1)]
+    if (some == 0).mean() > 0.3:
+        return _LEAST
+    middle = np.median(some)
+    deviation = 1.4826 * np.median(np.abs(some - middle))
+    return float(np.clip(middle + 5 * deviation, _LEAST, _MOST))

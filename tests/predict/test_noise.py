@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryonb.predict.secondary_structure import noise_level
+from cryonb.predict.tiles import noise_level
 
 
 def test_noise_is_told_from_the_molecule(rng):
