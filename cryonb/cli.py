@@ -76,6 +76,14 @@ def _train(arguments) -> None:
     print(f"wrote {weights}")
 
 
+def _import_weights(arguments) -> None:
+    from cryonb.networks.published import import_weights
+
+    target = Path(arguments.out or f"{arguments.architecture}-original.safetensors")
+    print(f"wrote {import_weights(arguments.architecture, arguments.checkpoint, target)}")
+    print(f"use it with: cryonb predict MAP --method {target}")
+
+
 def _fetch(arguments) -> None:
     from cryonb.files.archive import fetch_entry
 
@@ -142,6 +150,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", metavar="RECIPE", help="a TOML file, see recipes/")
     sub.add_argument("--run", help="folder of the run (default: runs/NAME)")
     with_device(sub)
+    weights = commands.add_parser("weights", help="read weights that the original authors trained")
+    actions = weights.add_subparsers(required=True, metavar="ACTION")
+    text = "read a TensorFlow checkpoint of Haruspex or Emap2sec"
+    sub = actions.add_parser("import", help=text, description=text)
+    sub.set_defaults(action=_import_weights)
+    sub.add_argument("architecture", choices=["haruspex", "emap2sec"])
+    sub.add_argument(
+        "checkpoint", nargs="+", metavar="CHECKPOINT",
+        help="stem of its files, such as model.ckpt-40000; for Emap2sec two, one a phase",
+    )  # fmt: skip
+    sub.add_argument("--out", help="file to write (default: NAME-original.safetensors)")
     sub = command("fetch", _fetch, "fetch a map and its model from the public archives")
     sub.add_argument("entry", metavar="ENTRY", help="such as EMD-30342")
     sub = command("info", _info, "say what a map's header says and what cryonb makes of it")

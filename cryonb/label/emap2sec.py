@@ -10,10 +10,12 @@ from cryonb.errors import ModelError
 from cryonb.label.secondary_structure import secondary_structure
 from cryonb.volume import CLASSES
 
-__all__ = ["ORDER", "window_labels", "windows_near"]
+__all__ = ["FROM_OURS", "ORDER", "nearest_class", "window_labels", "windows_near"]
 
 #: The original's classes: its number is the place in this tuple.
 ORDER = ("coil", "strand", "helix", "background")
+#: Their class of each of ours; what is neither helix nor strand is other.
+FROM_OURS = np.array([ORDER.index(name) if name in ORDER else 0 for name in CLASSES])
 _BACKGROUND = ORDER.index("background")
 
 
@@ -24,9 +26,8 @@ def _alpha_carbons(model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     is_ca = (atoms.name == "CA") & (atoms.residues.kind[atoms.residue] == KIND_PROTEIN)
     if not is_ca.any():
         raise ModelError("A model with protein was expected, but this one has no Cα atom.")
-    theirs = np.array([ORDER.index(name) if name in ORDER else 0 for name in CLASSES])
     residue = atoms.residue[is_ca]
-    return atoms.position[is_ca], theirs[structure.state[residue]], residue
+    return atoms.position[is_ca], FROM_OURS[structure.state[residue]], residue
 
 
 def window_labels(model, points, *, radius: float = 3.0) -> np.ndarray:
@@ -52,6 +53,26 @@ def window_labels(model, points, *, radius: float = 3.0) -> np.ndarray:
     Maddhuri Venkata Subramaniya et al., Nature Methods 16, 911 (2019), methods.
     """
     position, label, _ = _alpha_carbons(model)
+    return nearest_class(position, label, points, radius=radius)
+
+
+def nearest_class(position, label, points, *, radius: float = 3.0) -> np.ndarray:
+    """Give each point the class of the nearest Cα atom.
+
+    Parameters
+    ----------
+    position : ndarray, shape (m, 3)
+        Of the Cα atoms, (x, y, z) in Å.
+    label : ndarray of int, shape (m,)
+        Their classes in the original's order.
+    points, radius
+        As in `window_labels`.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        3, background, where none is near.
+    """
     away, nearest = cKDTree(position).query(points, distance_upper_bound=radius)
     near = np.isfinite(away)
     return np.where(near, label[np.where(near, nearest, 0)], _BACKGROUND)

@@ -17,7 +17,9 @@ from cryonb.label.secondary_structure import ramachandran, secondary_structure
 from cryonb.label.voxels import nearest_labels
 from cryonb.volume import CLASSES, Volume
 
-__all__ = ["ORDER", "Annotation", "annotate", "extended_states", "segment_starts"]
+__all__ = [
+    "ORDER", "Annotation", "annotate", "annotate_atoms", "extended_states", "segment_starts",
+]  # fmt: skip
 
 #: The network's channels.
 ORDER = ("sheet", "helix", "nucleotide", "unassigned")
@@ -120,15 +122,54 @@ def annotate(
     Annotation
     """
     atoms = Atoms.from_structure(model)
-    state = extended_states(atoms, steps=steps)
+    polymer = np.isin(atoms.residues.kind, [KIND_PROTEIN, KIND_NUCLEIC])
+    return annotate_atoms(
+        atoms.position,
+        atoms.residue,
+        extended_states(atoms, steps=steps),
+        atoms.backbone & polymer[atoms.residue],
+        volume,
+        marked=marked,
+        masked=masked,
+        radius=radius,
+        unmodelled=unmodelled,
+    )
+
+
+def annotate_atoms(
+    position, residue, state, backbone, volume: Volume, *, rms: float | None = None,
+    marked: float = 2.0, masked: float = 1.0, radius: float = 3.0, unmodelled: float = 5.0,
+) -> Annotation:  # fmt: skip
+    """Label voxels as `annotate`, from columns of atoms.
+
+    Parameters
+    ----------
+    position : ndarray, shape (n, 3)
+        (x, y, z) in Å of all atoms.
+    residue : ndarray of int, shape (n,)
+        Residue of each atom.
+    state : ndarray of uint8, shape (residues,)
+        From `extended_states`.
+    backbone : ndarray of bool, shape (n,)
+        Backbone atoms of polymers.
+    volume : Volume
+        The map.
+    rms : float, optional
+        R.m.s.d. of the whole map that `volume` is cut from; its own by default.
+    marked, masked, radius, unmodelled : float
+        As in `annotate`.
+
+    Returns
+    -------
+    Annotation
+    """
+    rms = volume.std if rms is None else rms
     table = np.full(len(CLASSES), UNASSIGNED, dtype=np.uint8)
     for name, number in OURS.items():
         table[CLASSES.index(name)] = number
     kinds = table[state]
-    polymer = np.isin(atoms.residues.kind, [KIND_PROTEIN, KIND_NUCLEIC])
-    backbone = atoms.backbone & polymer[atoms.residue]
-    at, owner = atoms.position[backbone], atoms.residue[backbone]
-    read = volume.sample(at) / volume.std
+    at, owner = position[backbone], residue[backbone]
+    read = volume.sample(at) / rms
     inside = np.isfinite(read)
     count = np.bincount(owner[inside], minlength=len(kinds))
     density = np.bincount(owner[inside], read[inside], len(kinds)) / np.maximum(count, 1)
@@ -141,9 +182,9 @@ def annotate(
     near = nearest_labels(at, code[owner], volume.grid, radius)
     label = np.where((near >= 1) & (near <= 3), near - 1, UNASSIGNED).astype(np.uint8)
     modelled = nearest_labels(
-        atoms.position, np.ones(len(atoms), dtype=np.uint8), volume.grid, unmodelled
+        position, np.ones(len(position), dtype=np.uint8), volume.grid, unmodelled
     )
-    stray = (modelled == 0) & (volume.values > volume.std)
+    stray = (modelled == 0) & (volume.values > rms)
     return Annotation(label, (near != 5) & ~stray, volume.grid, density)
 
 

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo"]
+__all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo", "truncated"]
 
 #: Edge of a window in voxels of 1 Å.
 WINDOW = 11
+
+
+def _dense(inputs: int, outputs: int, rank: int | None) -> nn.Module:
+    """Make a dense layer, or the product of two thin ones."""
+    if rank is None:
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
 
 
 class _Convolutions(nn.Module):
@@ -51,16 +59,14 @@ class PhaseOne(nn.Module):
     The dropout of one half follows the first dense layer, where the paper and the code put it.
     """
 
+    #: Whether it answers for a whole map at once.
+    dense = False
+
     def __init__(self, rank: int | None = None):
         super().__init__()
         self.rank = rank
         self.convolutions = _Convolutions()
-        if rank is None:
-            self.fc1 = nn.Linear(6 * 6 * 6 * 128, 1024)
-        else:
-            self.fc1 = nn.Sequential(
-                nn.Linear(6 * 6 * 6 * 128, rank, bias=False), nn.Linear(rank, 1024)
-            )
+        self.fc1 = _dense(6 * 6 * 6 * 128, 1024, rank)
         self.dropout = nn.Dropout(0.5)
         self.fc2 = nn.Linear(1024, 256)
         self.out = nn.Linear(256, 3)
@@ -83,6 +89,11 @@ class PhaseOne(nn.Module):
 class PhaseTwo(nn.Module):
     """Second phase: the class of a place from the first phase's answers around it.
 
+    Parameters
+    ----------
+    rank : int, optional
+        Rank of the dense layers but for the first and the last. Full by default, as published.
+
     Notes
     -----
     Input (n, 108): 27 neighbours one stride apart, z slowest, each (other, strand, helix,
@@ -91,16 +102,17 @@ class PhaseTwo(nn.Module):
     have the fourth of each, which is followed here.
     """
 
-    def __init__(self):
+    def __init__(self, rank: int | None = None):
         super().__init__()
-        widths = (108, 1024, 1024, 1024, 1024, 256)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.rank = rank
+        first, *others = pairwise((108, 1024, 1024, 1024, 1024, 256))
+        self.hidden = nn.ModuleList([nn.Linear(*first), *(_dense(*n, rank) for n in others)])
         self.out = nn.Linear(256, 4)
 
     @property
     def options(self) -> dict:
         """Arguments that make this network again."""
-        return {}
+        return {"rank": self.rank}
 
     def forward(self, x):
         """Map neighbourhoods to logits of (other, strand, helix, background)."""
@@ -126,6 +138,8 @@ class DenseEmap2sec(nn.Module):
     Input (n, 1, z, y, x), density from 0 to 1, even edges; output (n, 3, z/2 - 5, y/2 - 5, x/2 - 5)
     logits: entry (i, j, k) belongs to the window whose first voxel is (2i, 2j, 2k).
     """
+
+    dense = True
 
     def __init__(self, rank: int | None = None):
         super().__init__()
@@ -158,17 +172,54 @@ class Emap2sec(nn.Module):
     ----------
     dense : bool
         Whether the first phase is `DenseEmap2sec`.
-    rank : int, optional
-        As in `PhaseOne`.
+    rank, rank_two : int, optional
+        As in `PhaseOne` and in `PhaseTwo`.
     """
 
-    def __init__(self, dense: bool = False, rank: int | None = None):
+    def __init__(self, dense: bool = False, rank: int | None = None, rank_two: int | None = None):
         super().__init__()
         self.dense = dense
         self.one = DenseEmap2sec(rank) if dense else PhaseOne(rank)
-        self.two = PhaseTwo()
+        self.two = PhaseTwo(rank_two)
 
     @property
     def options(self) -> dict:
         """Arguments that make this network again."""
-        return {"dense": self.dense, **self.one.options}
+        return {"dense": self.dense, **self.one.options, "rank_two": self.two.rank}
+
+
+def truncated(network: Emap2sec, *, rank: int | None, rank_two: int | None) -> Emap2sec:
+    """Approximate the large dense layers by ones of low rank, from their singular values.
+
+    Parameters
+    ----------
+    network : Emap2sec
+        With layers of full rank, or of the rank that is asked for.
+    rank, rank_two : int, optional
+        Of the first dense layer and of the second phase; None leaves them as they are.
+
+    Returns
+    -------
+    Emap2sec
+    """
+    small = Emap2sec(network.dense, rank or network.one.rank, rank_two or network.two.rank)
+    theirs, state = network.state_dict(), small.state_dict()
+    for key, value in theirs.items():
+        if key in state:
+            state[key] = value
+            continue
+        layer, kind = key.rsplit(".", 1)
+        if kind == "bias":
+            state[f"{layer}.1.bias"] = value
+            continue
+        thin, wide = f"{layer}.0.weight", f"{layer}.1.weight"
+        r = state[thin].shape[0]
+        torch.manual_seed(0)
+        # A few more directions than wanted, and power iterations, make the random method exact.
+        u, s, v = torch.svd_lowrank(value.flatten(1).double(), q=min(r + 32, *value.shape[:2]),
+                                    niter=6)  # fmt: skip
+        root = s[:r].sqrt()
+        state[wide] = (u[:, :r] * root).float().reshape(state[wide].shape)
+        state[thin] = (v[:, :r] * root).T.float().reshape(state[thin].shape)
+    small.load_state_dict(state)
+    return small.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -9,8 +11,9 @@ from cryonb.errors import WeightsError
 from cryonb.files.tensorflow_checkpoint import read_checkpoint
 from cryonb.networks.emap2sec import Emap2sec
 from cryonb.networks.haruspex import Haruspex
+from cryonb.networks.weights import save_weights
 
-__all__ = ["import_emap2sec", "import_haruspex"]
+__all__ = ["import_emap2sec", "import_haruspex", "import_weights"]
 
 
 def _numbered(name: str, number: int) -> str:
@@ -108,3 +111,42 @@ def import_emap2sec(one, two) -> Emap2sec:
     _fill(network.one, _PHASE_ONE, one)
     _fill(network.two, _PHASE_TWO, two)
     return network.eval()
+
+
+_READERS = {"haruspex": (import_haruspex, 1), "emap2sec": (import_emap2sec, 2)}
+
+
+def import_weights(architecture: str, checkpoints, path) -> Path:
+    """Read checkpoints of an original and write them as weights that `predict_sse` takes.
+
+    Parameters
+    ----------
+    architecture : {"haruspex", "emap2sec"}
+        Whose.
+    checkpoints : sequence of path
+        The stem of one checkpoint for Haruspex; of two, one a phase, for Emap2sec.
+    path : path
+        The `.safetensors` file to write, in float32.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    WeightsError
+        If a checkpoint is none of this network.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"A .safetensors file to write was expected, but {path} was given.")
+    read, count = _READERS[architecture]
+    if len(checkpoints) != count:
+        raise WeightsError(
+            f"{architecture} has {count} checkpoint{'s' * (count > 1)}, "
+            f"but {len(checkpoints)} were given."
+        )
+    about = {"architecture": architecture, "origin": [Path(stem).name for stem in checkpoints]}
+    save_weights(read(*checkpoints), path, metadata=about, half=False)
+    return path

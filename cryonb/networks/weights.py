@@ -41,8 +41,8 @@ def bfloat16_is_fast(device: str) -> bool:
     return bool(check()) if check is not None else False
 
 
-def save_weights(network, path, *, metadata: dict) -> None:
-    """Write a network as float16 safetensors with a JSON description beside it.
+def save_weights(network, path, *, metadata: dict, half: bool = True) -> None:
+    """Write a network as safetensors with a JSON description beside it.
 
     Parameters
     ----------
@@ -52,13 +52,15 @@ def save_weights(network, path, *, metadata: dict) -> None:
         The `.safetensors` file; its description gets the suffix `.json`.
     metadata : dict
         Goes into the description (architecture, classes, rim, ...).
+    half : bool
+        Write float16; float32 otherwise.
     """
     import torch
     from safetensors.torch import save
 
     path = Path(path)
     tensors = {
-        key: value.detach().cpu().to(torch.float16).contiguous()
+        key: value.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for key, value in network.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }

@@ -13,7 +13,10 @@ from cryonb.files.atomic import written_beside
 from cryonb.grid import Grid
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["Windows", "predict_windows", "window_grid", "windows_of"]
+__all__ = [
+    "Windows", "neighbours_of", "phase_one", "predict_windows", "unit_range", "window_grid",
+    "windows_of",
+]  # fmt: skip
 
 #: Edge of a window in voxels, and voxels from its first to its middle.
 EDGE, HALF = 11, 5
@@ -217,6 +220,30 @@ color magenta, {stem} and chain C
 """
 
 
+def neighbours_of(one: np.ndarray, centre: np.ndarray, shape) -> np.ndarray:
+    """View the first phase's answers as the second's inputs.
+
+    Parameters
+    ----------
+    one : ndarray, shape (n, 3)
+        Probabilities of other, strand, helix.
+    centre : ndarray of int, shape (n, 3)
+        (z, y, x) of each on the grid of strides.
+    shape : tuple of int
+        Of that grid.
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x, 3, 3, 3, 4)
+        The 27 neighbours of each place, z slowest; (0, 0, 0, 1) where there is no window.
+    """
+    table = np.zeros((*(n + 2 for n in shape), 4), dtype=np.float32)
+    table[..., 3] = 1
+    table[tuple((centre + 1).T)] = np.pad(one, ((0, 0), (0, 1)))
+    around = np.lib.stride_tricks.sliding_window_view(table, (3, 3, 3), axis=(0, 1, 2))
+    return np.moveaxis(around, 3, -1)
+
+
 def predict_windows(
     volume: Volume, network, *, contour: float = 0.0, stride: int = 2, convention: str = "paper",
     keep_structure: bool = False, batch: int = 512, progress: bool = True,
@@ -251,24 +278,42 @@ def predict_windows(
     Maddhuri Venkata Subramaniya et al., Nature Methods 16, 911 (2019), figure 1 and methods.
     """
     values = unit_range(volume.values, contour=contour, convention=convention)
-    strided = values[::stride, ::stride, ::stride]
     grid = window_grid(volume.grid, stride)
-    centre = np.argwhere(strided > 0)
-    if network.dense:
-        one = _dense(network.one, values, stride, grid.shape, progress)[tuple(centre.T)]
-    else:
-        one = _windowed(network.one, windows_of(values, stride), centre, batch, progress)
-    table = np.zeros((*(n + 2 for n in grid.shape), 4), dtype=np.float32)
-    table[..., 3] = 1
-    inner = tuple((centre + 1).T)
-    table[inner] = np.pad(one, ((0, 0), (0, 1)))
-    around = np.lib.stride_tricks.sliding_window_view(table, (3, 3, 3), axis=(0, 1, 2))
+    centre, one = phase_one(network.one, values, stride=stride, batch=batch, progress=progress)
+    around = neighbours_of(one, centre, grid.shape)
     two = np.empty((len(centre), 4), dtype=np.float32)
     for first in range(0, len(centre), 16384):
         part = slice(first, first + 16384)
-        rows = np.moveaxis(around[tuple(centre[part].T)], 1, -1).reshape(-1, 108)
-        two[part] = _softmax(network.two, rows)
+        two[part] = _softmax(network.two, around[tuple(centre[part].T)].reshape(-1, 108))
     return Windows(grid, centre, one, two, keep_structure)
+
+
+def phase_one(
+    module, values: np.ndarray, *, stride: int = 2, batch: int = 512, progress: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the first phase over a scaled density.
+
+    Parameters
+    ----------
+    module : PhaseOne or DenseEmap2sec
+        In evaluation mode.
+    values : ndarray of float32, shape (z, y, x)
+        From `unit_range`: zero where there is no window.
+    stride, batch, progress
+        As in `predict_windows`.
+
+    Returns
+    -------
+    centre : ndarray of int, shape (n, 3)
+        (z, y, x) of the windows on the grid of strides.
+    one : ndarray of float32, shape (n, 3)
+        Probabilities of other, strand, helix.
+    """
+    strided = values[::stride, ::stride, ::stride]
+    centre = np.argwhere(strided > 0)
+    if not module.dense:
+        return centre, _windowed(module, windows_of(values, stride), centre, batch, progress)
+    return centre, _dense(module, values, stride, strided.shape, progress)[tuple(centre.T)]
 
 
 def _softmax(module, rows: np.ndarray) -> np.ndarray:
@@ -305,22 +350,25 @@ def _dense(module, values, stride, shape, progress) -> np.ndarray:
             f"The dense form of Emap2sec has a stride of 2 voxels, but {stride} was asked for."
         )
     low = HALF + _MARGIN
-    edge = 2 * (_BLOCK + HALF + _MARGIN)
-    blocks = [range(0, n, _BLOCK) for n in shape]
+    sizes = [min(_BLOCK, n) for n in shape]
+    edges = [2 * (size + HALF + _MARGIN) for size in sizes]
+    blocks = [range(0, n, size) for n, size in zip(shape, sizes, strict=True)]
     padded = np.pad(values, low)
     # The last block of an axis may reach further.
-    lengths = [2 * starts[-1] + edge for starts in blocks]
+    lengths = [2 * starts[-1] + edge for starts, edge in zip(blocks, edges, strict=True)]
     more = [(0, max(a - b, 0)) for a, b in zip(lengths, padded.shape, strict=True)]
     padded = np.pad(padded, more)
     out = np.zeros((*shape, 3), dtype=np.float32)
     places = [(z, y, x) for z in blocks[0] for y in blocks[1] for x in blocks[2]]
     skip = _MARGIN // 2
     for place in tqdm(places, desc="blocks", disable=not progress, leave=False):
-        box = tuple(slice(2 * p, 2 * p + edge) for p in place)
+        box = tuple(slice(2 * p, 2 * p + edge) for p, edge in zip(place, edges, strict=True))
         if not padded[box].any():
             continue
         found = _softmax(module, padded[box][None, None])[0]
-        target = tuple(slice(p, min(p + _BLOCK, n)) for p, n in zip(place, shape, strict=True))
+        target = tuple(
+            slice(p, min(p + size, n)) for p, size, n in zip(place, sizes, shape, strict=True)
+        )
         kept = tuple(slice(skip, skip + t.stop - t.start) for t in target)
         out[target] = np.moveaxis(found[(slice(None), *kept)], 0, -1)
     return out

@@ -37,7 +37,8 @@ def predict_haruspex(
     network : cryonb.networks.haruspex.Haruspex
         With its weights, in evaluation mode, on any device.
     scaled : bool
-        Divide the density by its r.m.s.d. first. The original takes it as deposited.
+        Divide the density by its `density_scale` first, for weights that were trained so. The
+        original takes it as deposited.
     rescale : bool
         Resample to 1.1 Å where a voxel is larger than 1.2 or smaller than 1.0 Å, as the original.
     tile : int
@@ -68,9 +69,9 @@ def predict_haruspex(
         volume = resample(volume, 1.1)
     from cryonb.networks.unet import density_scale
 
-    scale = volume.std if scaled else 1.0
-    typical = density_scale(volume.values)
-    noise = noise_level(volume.values / np.float32(typical)) * typical if typical else 0.0
+    typical = density_scale(volume.values) or 1.0
+    noise = noise_level(volume.values / np.float32(typical)) * typical
+    scale = typical if scaled else 1.0
     values = np.pad(volume.values / np.float32(scale), _RIM)
     found = predict_tiles(
         values,

@@ -67,7 +67,7 @@ def predict_sse(
     if about["architecture"] == "haruspex":
         from cryonb.predict.haruspex import predict_haruspex
 
-        scaled = about.get("normalization") == "rms"
+        scaled = about.get("scaled", False)
         result = predict_haruspex(volume, module, scaled=scaled, progress=progress, **options)
     elif about["architecture"] == "emap2sec":
         result = _by_windows(volume, module, contour, progress, options)

@@ -10,7 +10,7 @@ from cryonb.grid import Grid
 from cryonb.simulate.fourier import gaussian_sum
 from cryonb.volume import Volume
 
-__all__ = ["gaussian_map"]
+__all__ = ["gaussian_map", "gaussians"]
 
 # Width of the Gaussian in Å at a resolution d.
 _SIGMA = {
@@ -59,7 +59,26 @@ def gaussian_map(
     atoms = Atoms.from_structure(model)
     if grid is None:
         grid = Grid.around(atoms.position, voxel_size, 3 * resolution if margin is None else margin)
-    b = np.full((len(atoms), 1), 8 * np.pi**2 * _SIGMA[recipe](resolution) ** 2)
-    a = atoms.element[:, None].astype(np.float64)
-    volume = gaussian_sum(atoms.position, a, b, grid, device=device)
+    volume = gaussians(atoms.position, atoms.element, grid, _SIGMA[recipe](resolution), device)
     return volume.replace(note=f"simulated by {recipe} at {resolution:g} Å")
+
+
+def gaussians(position, element, grid: Grid, sigma: float, device: str | None = None) -> Volume:
+    """Put one Gaussian on each point.
+
+    Parameters
+    ----------
+    position : ndarray, shape (n, 3)
+        (x, y, z) in Å.
+    element : ndarray of int, shape (n,)
+        Atomic numbers, the weights.
+    grid : Grid
+        Where the map is wanted.
+    sigma : float
+        Width in Å.
+    device : str, optional
+        Where torch computes.
+    """
+    b = np.full((len(position), 1), 8 * np.pi**2 * sigma**2)
+    a = np.asarray(element)[:, None].astype(np.float64)
+    return gaussian_sum(position, a, b, grid, device=device)

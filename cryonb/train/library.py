@@ -20,7 +20,7 @@ __all__ = ["UNLABELLED", "Library", "build_library", "model_columns", "split"]
 
 #: Label of an atom that marks no voxel (side chains, ligands).
 UNLABELLED = 255
-_COLUMNS = ("position", "element", "b_iso", "acid", "label")
+_COLUMNS = ("position", "element", "b_iso", "acid", "label", "residue", "alpha", "extended")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Library:
         Carboxylate oxygens, whose density is weak in maps from electrons.
     label : ndarray of uint8, shape (n,)
         Class that the atom marks voxels with, or UNLABELLED.
+    residue : ndarray of int32, shape (n,)
+        Residue of each atom, counted within its structure.
+    alpha : ndarray of bool, shape (n,)
+        Cα atoms.
+    extended : ndarray of uint8, shape (n,)
+        Class of the atom's residue with Haruspex's extended elements, where the atom is backbone;
+        or UNLABELLED.
     start : ndarray of int64, shape (structures + 1,)
         Where each structure begins.
     files : ndarray of str, shape (structures,)
@@ -52,6 +59,9 @@ class Library:
     b_iso: np.ndarray
     acid: np.ndarray
     label: np.ndarray
+    residue: np.ndarray
+    alpha: np.ndarray
+    extended: np.ndarray
     start: np.ndarray
     files: np.ndarray
     coefficients: np.ndarray
@@ -78,10 +88,12 @@ class Library:
 
 def model_columns(model) -> dict[str, np.ndarray]:
     """Read the columns of one model that a `Library` holds."""
-    from cryonb.atoms import KIND_NUCLEIC, PROTEIN_BACKBONE, Atoms
+    from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, PROTEIN_BACKBONE, Atoms
+    from cryonb.label.haruspex import extended_states
     from cryonb.label.secondary_structure import secondary_structure
 
     atoms = Atoms.from_structure(model)
+    extended = extended_states(atoms)[atoms.residue]
     state = secondary_structure(atoms).state[atoms.residue]
     marks = np.isin(atoms.role, PROTEIN_BACKBONE) | (atoms.kind == KIND_NUCLEIC)
     return {
@@ -91,6 +103,11 @@ def model_columns(model) -> dict[str, np.ndarray]:
         "acid": np.isin(atoms.name, ["OD1", "OD2", "OE1", "OE2"])
         & np.isin(atoms.residues.name[atoms.residue], ["ASP", "GLU"]),
         "label": np.where(marks & (state > 0), state, UNLABELLED).astype(np.uint8),
+        "residue": atoms.residue.astype(np.int32),
+        "alpha": (atoms.name == "CA") & (atoms.kind == KIND_PROTEIN),
+        "extended": np.where(atoms.backbone & (extended > 0), extended, UNLABELLED).astype(
+            np.uint8
+        ),
     }
 
 

@@ -8,40 +8,30 @@ from pathlib import Path
 
 from cryonb.errors import CryonbError
 
-__all__ = ["Recipe"]
+__all__ = ["Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training run.
+    """Settings of any training run.
 
     Attributes
     ----------
     name : str
         Of the weights.
+    architecture : str
+        "unet", "emap2sec" or "haruspex".
     data : str
         Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA.
     seed : int
         Of everything random.
-    widths : tuple of int
-        Channels of the U-Net.
-    edge, scenes, measured : int
-        Edge of a crop, scenes a step, crops a scene.
     steps, warmup, tail : int
         Steps in all, of the warm-up, and of the cosine fall at the end; the rate is constant
         between them, so that a run can be ended early or prolonged.
     rate, decay : float
-        AdamW's learning rate and weight decay.
+        Learning rate, and AdamW's weight decay (0: plain Adam).
     average : float
-        Decay of the moving average of the weights that is shipped.
-    class_weight : tuple of float
-        Of background, helix, strand, coil, nucleotide in the cross-entropy.
-    dice : float
-        Weight of the soft Dice loss.
-    real : float
-        Share of scenes that are crops of real maps.
-    real_maps : tuple of str
-        Maps (paths in `maps/INDEX.csv`) to train on.
+        Decay of the moving average of the weights that is shipped; 0 ships the last ones.
     start : str
         Weights or checkpoint to start from; "" for random ones.
     exclude : tuple of str
@@ -50,36 +40,38 @@ class Recipe:
         Test domains a SCOPe class; a third as many are for validation.
     phantoms : int
         Random compositions of ideal elements among the structures.
+    real_maps : tuple of str
+        Maps (paths in `maps/INDEX.csv`) to train on.
     workers : int
         Processes that make samples.
     """
 
-    name: str = "unet"
+    name: str = ""
+    architecture: str = ""
     data: str = ""
     seed: int = 1
-    widths: tuple[int, ...] = (32, 64, 128, 192)
-    edge: int = 48
-    scenes: int = 4
-    measured: int = 3
     steps: int = 4000
     warmup: int = 100
     tail: int = 1500
     rate: float = 2e-3
     decay: float = 0.02
     average: float = 0.998
-    class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
-    dice: float = 0.5
-    real: float = 0.0
-    real_maps: tuple[str, ...] = ()
     start: str = ""
     exclude: tuple[str, ...] = ()
     held_out: int = 15
-    phantoms: int = 60
+    phantoms: int = 0
+    real_maps: tuple[str, ...] = ()
     workers: int = 1
 
-    @classmethod
-    def read(cls, path) -> Recipe:
-        """Read a TOML file; an unknown key or a wrong kind of value is refused."""
+    @staticmethod
+    def read(path) -> Recipe:
+        """Read a TOML file as the recipe of its architecture ("unet" where it names none).
+
+        Raises
+        ------
+        CryonbError
+            If the file is missing or no TOML, a key is unknown or a value of the wrong kind.
+        """
         path = Path(path)
         try:
             entries = tomllib.loads(path.read_text())
@@ -87,7 +79,14 @@ class Recipe:
             raise CryonbError(f"A recipe (TOML) was expected, but {path} does not exist.") from None
         except tomllib.TOMLDecodeError as error:
             raise CryonbError(f"{path.name} is not valid TOML: {error}.") from None
-        known = {field.name: field.default for field in fields(cls)}
+        architecture = entries.get("architecture", "unet")
+        if architecture not in _KINDS:
+            raise CryonbError(
+                f"{path.name}: an architecture of {', '.join(_KINDS)} was expected, but "
+                f"{architecture!r} was given."
+            )
+        kind = _KINDS[architecture]
+        known = {field.name: field.default for field in fields(kind)}
         strange = sorted(set(entries) - set(known))
         if strange:
             raise CryonbError(
@@ -98,13 +97,136 @@ class Recipe:
             if isinstance(value, list):
                 entries[key] = value = tuple(value)
             expected = type(known[key])
-            if not isinstance(value, expected) and not (expected is float and type(value) is int):
+            if type(value) is not expected and not (expected is float and type(value) is int):
                 raise CryonbError(
                     f"{path.name}: {key} must be of type {expected.__name__}, "
                     f"but {value!r} was given."
                 )
-        return cls(**entries)
+        return kind(**entries)
 
     def to_dict(self) -> dict:
         """Give the settings by name."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class UNetRecipe(Recipe):
+    """Settings for our own network.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of the U-Net.
+    edge, scenes, measured : int
+        Edge of a crop, scenes a step, crops a scene.
+    class_weight : tuple of float
+        Of background, helix, strand, coil, nucleotide in the cross-entropy.
+    dice : float
+        Weight of the soft Dice loss.
+    real : float
+        Share of scenes that are crops of real maps.
+    """
+
+    name: str = "unet"
+    architecture: str = "unet"
+    phantoms: int = 60
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    edge: int = 48
+    scenes: int = 4
+    measured: int = 3
+    class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
+    dice: float = 0.5
+    real: float = 0.0
+
+
+@dataclass(frozen=True)
+class Emap2secRecipe(Recipe):
+    """Settings for Emap2sec; `steps` are those of the first phase.
+
+    Attributes
+    ----------
+    resolution : float
+        Å of the simulated maps; 0 trains on `real_maps` alone.
+    dense : bool
+        Train the dense form of the first phase.
+    maps, maps_two : int
+        Maps for the first phase, and others for the second.
+    windows : int
+        Windows a class for the first phase (31,951 in the paper), fewer where there are not as
+        many. The dense form uses all windows, weighted by class.
+    contour : float
+        Windows exist where the scaled density, from 0 to 1, is at least this.
+    batch : int
+        Windows a step (100 in the published program); crops a step for the dense form.
+    edge : int
+        Edge of the dense form's crops.
+    turns : bool
+        Turn each window by one of the 24 rotations of a cube. The paper does not.
+    l1, l2 : float
+        Of the first dense layer (sum of absolute values) and of the last convolution (half the sum
+        of squares).
+    steps_two : int
+        Steps of the second phase.
+    l1_two : float
+        Of its first layer.
+    rank, rank_two : int
+        Ranks by which the dense layers of the two phases are stored; 0 stores them whole.
+    """
+
+    name: str = "emap2sec"
+    architecture: str = "emap2sec"
+    warmup: int = 0
+    tail: int = 0
+    rate: float = 1e-3
+    decay: float = 0.0
+    average: float = 0.0
+    workers: int = 0
+    resolution: float = 6.0
+    dense: bool = False
+    maps: int = 300
+    maps_two: int = 32
+    windows: int = 31951
+    contour: float = 0.1
+    batch: int = 100
+    edge: int = 64
+    turns: bool = False
+    l1: float = 0.0
+    l2: float = 0.01
+    steps_two: int = 20000
+    l1_two: float = 0.0
+    rank: int = 0
+    rank_two: int = 0
+
+
+@dataclass(frozen=True)
+class HaruspexRecipe(Recipe):
+    """Settings for Haruspex, on maps divided by their `density_scale` (the original: as deposited).
+
+    Attributes
+    ----------
+    edge, scenes, measured : int
+        Edge of a crop (40 in the paper; a larger one costs less a voxel), scenes a step, crops a
+        scene.
+    weight : float
+        Of all but true negatives (voxels that are or seem to be an element) against true negatives,
+        which weigh 1; 16 in the paper and in the program.
+    epsilon : float
+        Adam's; 0.1 in the published program.
+    real : float
+        Share of scenes that are crops of real maps.
+    """
+
+    name: str = "haruspex"
+    architecture: str = "haruspex"
+    warmup: int = 0
+    decay: float = 0.0
+    rate: float = 1e-3
+    edge: int = 64
+    scenes: int = 2
+    measured: int = 2
+    weight: float = 16.0
+    epsilon: float = 1e-8
+    real: float = 0.0
+
+
+_KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe}

@@ -20,11 +20,13 @@ from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, obs
 from cryonb.simulate.fourier import structure_factors
 from cryonb.train.library import UNLABELLED, Library
 
-__all__ = ["IGNORED", "RealMap", "RealSamples", "SimulatedSamples", "paint", "real_maps"]
+__all__ = [
+    "IGNORED", "Mixture", "RealMap", "RealSamples", "Scenes", "SimulatedSamples", "paint",
+    "real_maps", "structure_weights", "turn",
+]  # fmt: skip
 
 #: Label of a voxel that the loss leaves out.
 IGNORED = 255
-_VOXEL = (1.0, 1.0, 1.0)
 
 
 def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.ndarray:
@@ -51,7 +53,7 @@ def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.
     return np.where(open_ring, IGNORED, out).astype(np.uint8)
 
 
-def _turn(rng: np.random.Generator, *arrays):
+def turn(rng: np.random.Generator, *arrays):
     """Apply one of the 24 rotations of a cube to the last three axes of each array."""
     axes = rng.permutation(3)
     flips = rng.integers(0, 2, 3).astype(bool)
@@ -72,11 +74,11 @@ def _finish(rng, density, label, edge, start):
     jitter = np.exp(rng.normal(0, 0.2)) / scale
     box = tuple(slice(s, s + edge) for s in start)
     x = density[box] * np.float32(jitter)
-    x, y = _turn(rng, x, label[box])
+    x, y = turn(rng, x, label[box])
     return np.ascontiguousarray(x, dtype=np.float16), np.ascontiguousarray(y)
 
 
-class SimulatedSamples(torch.utils.data.Dataset):
+class Scenes(torch.utils.data.Dataset):
     """Scenes of one or two molecules, each measured under several conditions.
 
     Parameters
@@ -88,10 +90,13 @@ class SimulatedSamples(torch.utils.data.Dataset):
     seed : int
         Of the whole series.
     edge : int
-        Edge of a crop in voxels of 1 Å.
+        Edge of a crop in voxels.
     measured : int
         Crops a scene, each under its own conditions.
     """
+
+    #: Å a voxel, and how coarse the maps may be.
+    voxel, coarsest = 1.0, 10.5
 
     def __init__(self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3):
         self.library = library
@@ -121,11 +126,11 @@ class SimulatedSamples(torch.utils.data.Dataset):
         Returns
         -------
         columns : dict of ndarray
-            As `Library.part`, position in voxels (z, y, x) of the box.
+            As `Library.part`, position in Å (z, y, x) from the first voxel of the box.
         n_first : int
             Number of atoms of the first molecule.
         """
-        first = self._molecule(rng)
+        first, width = self._molecule(rng), self.box * self.voxel
         centre = first["position"][rng.integers(len(first["position"]))] + rng.normal(0, 6, 3)
         first["position"] = first["position"] - centre
         parts = [first]
@@ -133,21 +138,33 @@ class SimulatedSamples(torch.utils.data.Dataset):
             other = self._molecule(rng)
             away = rng.normal(size=3)
             away /= np.linalg.norm(away)
-            inside = first["position"][(np.abs(first["position"]) < self.box / 2).all(axis=1)]
+            inside = first["position"][(np.abs(first["position"]) < width / 2).all(axis=1)]
             front = (inside @ away).max() if len(inside) else 0.0
             back = (other["position"] @ away).min()
             shift = away * (front - back + rng.uniform(1.0, 4.0))
             sideways = rng.normal(0, 10, 3)
             shift += sideways - away * (sideways @ away)
             other["position"] = other["position"] + shift
+            other["residue"] = other["residue"] + first["residue"].max() + 1
             parts.append(other)
         columns = {key: np.concatenate([part[key] for part in parts]) for key in first}
-        columns["position"] = columns["position"][:, ::-1] + self.box / 2
-        near = ((columns["position"] > -8) & (columns["position"] < self.box + 8)).all(axis=1)
+        columns["position"] = columns["position"][:, ::-1] + width / 2
+        near = ((columns["position"] > -8) & (columns["position"] < width + 8)).all(axis=1)
         n_first = int(near[: len(first["element"])].sum())
         return {key: value[near] for key, value in columns.items()}, n_first
 
-    def __getitem__(self, number: int):
+    def measurements(self, number: int):
+        """Measure scene `number`, `measured` times.
+
+        Yields
+        ------
+        rng : numpy.random.Generator
+            To go on with.
+        density : ndarray of float32, shape (box, box, box)
+            What an experiment would give.
+        atoms : dict of ndarray
+            From `scene`.
+        """
         rng = np.random.default_rng((self.seed, number))
         atoms, n_first = self.scene(rng)
         a, b = self.library.coefficients[:, atoms["element"]]
@@ -159,30 +176,87 @@ class SimulatedSamples(torch.utils.data.Dataset):
         b_iso = np.clip(atoms["b_iso"], 5, 120) * rng.uniform(0.2, 1.0)
         spread = rng.uniform(0, 250) if rng.random() < 0.6 else 0.0
         b_iso = b_iso + local_b(atoms["position"], rng, largest=spread)
-        shape = (self.box,) * 3
-        index = torch.from_numpy(np.ascontiguousarray(atoms["position"], dtype=np.float32))
+        shape, size = (self.box,) * 3, (self.voxel,) * 3
+        index = np.ascontiguousarray(atoms["position"] / self.voxel, dtype=np.float32)
+        index = torch.from_numpy(index)
         coefficients = structure_factors(
             index,
             torch.from_numpy((a * occupancy[:, None]).astype(np.float32)),
             torch.from_numpy((b + b_iso[:, None]).astype(np.float32)),
             shape,
-            _VOXEL,
+            size,
             widths=10,
         )[0]
-        marks = atoms["label"] != UNLABELLED
-        label = paint(atoms["position"][marks], atoms["label"][marks], shape)
-        xs, ys = [], []
         for _ in range(self.measured):
-            experiment = Experiment.draw(rng)
+            experiment = Experiment.draw(rng, coarsest=self.coarsest)
             # A zone mask mostly follows the first molecule and cuts through its neighbour.
             kept = index if rng.random() < 0.3 else index[:n_first]
-            density = observe(coefficients, shape, _VOXEL, experiment, rng, index=kept).numpy()
+            density = observe(coefficients, shape, size, experiment, rng, index=kept).numpy()
+            yield rng, density, atoms
+
+
+class SimulatedSamples(Scenes):
+    """Crops of simulated maps on 1 Å voxels, labelled in five classes."""
+
+    def __getitem__(self, number: int):
+        xs, ys, label = [], [], None
+        for rng, density, atoms in self.measurements(number):
+            if label is None:
+                marks = atoms["label"] != UNLABELLED
+                label = paint(atoms["position"][marks], atoms["label"][marks], density.shape)
             start = rng.integers(4, self.box - self.edge - 3, 3)
             seen = np.where((label > 0) & (label != IGNORED) & (density == 0), IGNORED, label)
             x, y = _finish(rng, density, seen.astype(np.uint8), self.edge, start)
             xs.append(x)
             ys.append(y)
         return np.stack(xs), np.stack(ys)
+
+
+class Mixture(torch.utils.data.Dataset):
+    """Item k is simulated or real, decided by the seed and k.
+
+    Parameters
+    ----------
+    simulated, real : Dataset
+        Where items come from; `real` may be None.
+    share : float
+        Of real ones.
+    seed : int
+        Of the decisions.
+    """
+
+    def __init__(self, simulated, real, share: float, seed: int):
+        self.simulated, self.real, self.share, self.seed = simulated, real, share, seed
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int):
+        draw = np.random.default_rng((self.seed, 3, number)).random()
+        if self.real is not None and draw < self.share:
+            return self.real[number]
+        return self.simulated[number]
+
+
+def structure_weights(files: np.ndarray) -> np.ndarray:
+    """Draw SCOPe classes evenly, other pools by fixed shares.
+
+    Parameters
+    ----------
+    files : ndarray of str, shape (structures,)
+        Paths that begin with the name of the pool.
+
+    Returns
+    -------
+    ndarray, shape (structures,)
+    """
+    shares = {"scope_a": 0.15, "scope_b": 0.17, "scope_c": 0.15, "scope_d": 0.15,
+              "pool_protein": 0.26, "pool_nucleic": 0.12, "phantom": 0.08}  # fmt: skip
+    pool = np.array([name.split("/")[0] for name in files])
+    weight = np.zeros(len(files))
+    for name, share in shares.items():
+        weight[pool == name] = share / max((pool == name).sum(), 1)
+    return weight
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from cryonb import cli
 from cryonb.errors import WeightsError
 from cryonb.files.tensorflow_checkpoint import read_checkpoint
 from cryonb.networks.emap2sec import DenseEmap2sec, Emap2sec, PhaseOne, PhaseTwo
 from cryonb.networks.haruspex import LOST, TOUCHED, Haruspex
 from cryonb.networks.published import import_emap2sec, import_haruspex
+from cryonb.networks.weights import load_module
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "tensorflow"
 
@@ -71,6 +73,21 @@ def test_emap2sec_gives_what_tensorflow_gives(stems, outputs):
     with torch.inference_mode():
         assert_equal(network.one(as_input(outputs, "emap2sec_one")), outputs["emap2sec_one_logits"])
         assert_equal(network.two(as_input(outputs, "emap2sec_two")), outputs["emap2sec_two_logits"])
+
+
+def test_the_command_line_imports_and_predicts_by_the_name_of_the_file(stems, tmp_path, capsys):
+    target = tmp_path / "original.safetensors"
+    command = ["weights", "import", "haruspex"]
+    assert cli.main([*command, str(stems["haruspex"]), "--out", str(target)]) == 0
+    assert "predict MAP" in capsys.readouterr().out
+    module, about = load_module(target, device="cpu")
+    assert about["origin"] == ["model.ckpt-40000"]
+    for key, value in import_haruspex(stems["haruspex"]).state_dict().items():
+        assert torch.equal(module.state_dict()[key], value)
+    assert cli.main([*command, str(stems["emap2sec_two"]), "--out", str(target)]) == 2
+    assert "belongs to another network" in capsys.readouterr().err
+    assert cli.main(["weights", "import", "emap2sec", "one", "--out", str(target)]) == 2
+    assert "2 checkpoints" in capsys.readouterr().err
 
 
 def test_tensors_of_training_are_read_if_wanted(stems):

@@ -10,30 +10,10 @@ import pytest
 import torch
 
 from cryonb.errors import CryonbError
-from cryonb.simulate import phantom
-from cryonb.train import loop
+from cryonb.train import loop, unet
 from cryonb.train.library import UNLABELLED, Library, build_library, model_columns, split
 from cryonb.train.recipe import Recipe
-from cryonb.train.samples import IGNORED, RealMap, RealSamples, SimulatedSamples, _turn, paint
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A data folder with phantoms as structures."""
-    root = tmp_path_factory.mktemp("data")
-    rows = []
-    for number, kind in enumerate(["a", "b"] * 6):
-        if kind == "a":
-            made = phantom.alpha_helix(14 + number).structure
-        else:
-            made = phantom.beta_sheet(3, length=6 + number).structure
-        name = f"scope_{kind}/{number}.pdb"
-        (root / "structures" / f"scope_{kind}").mkdir(parents=True, exist_ok=True)
-        made.write_pdb(str(root / "structures" / name))
-        rows.append((name, f"x{number}", kind, f"{kind}.{number}.1.1", f"c{number}"))
-    columns = ["file", "pdb_id", "scope_class", "scope_sf", "cluster_id"]
-    pd.DataFrame(rows, columns=columns).to_csv(root / "structures" / "INDEX.csv", index=False)
-    return root
+from cryonb.train.samples import IGNORED, RealMap, RealSamples, SimulatedSamples, paint, turn
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +54,7 @@ def test_turns_are_the_24_rotations(rng):
     corner = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"))
     seen = set()
     for _ in range(400):
-        turned = _turn(rng, *corner)
+        turned = turn(rng, *corner)
         steps = 1 + np.eye(3, dtype=int)
         matrix = np.array([[axis[tuple(step)] for step in steps] for axis in turned])
         assert round(np.linalg.det(matrix)) == 1  # handedness is kept
@@ -148,13 +128,13 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
 
     calls = itertools.count()
 
-    def loss_and_signal(*args, real=loop.loss_of):
+    def loss_and_signal(*args, real=unet.loss_of):
         if next(calls) == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "loss_of", loss_and_signal)
+        patch.setattr(unet, "loss_of", loss_and_signal)
         with pytest.raises(KeyboardInterrupt, match="after step 4"):
             loop.train(recipe, tmp_path / "cut", **options)
     again = loop.train(recipe, tmp_path / "cut", **options)
@@ -174,8 +154,8 @@ def test_loss_falls_on_perfect_answers():
     label[0, :2] = IGNORED
     right = torch.nn.functional.one_hot(label.where(label != IGNORED, 0), 5).permute(0, 4, 1, 2, 3)
     weight = torch.ones(5)
-    good = loop.loss_of(12.0 * right, label, weight, 0.5)
-    bad = loop.loss_of(12.0 * right.roll(1, 1), label, weight, 0.5)
+    good = unet.loss_of(12.0 * right, label, weight, 0.5)
+    bad = unet.loss_of(12.0 * right.roll(1, 1), label, weight, 0.5)
     assert good < 0.02
     assert bad > 5
 
