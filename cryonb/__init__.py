@@ -30,6 +30,8 @@ _HOMES = {
     # simulate
     "fourier_map": "cryonb.simulate.fourier",
     "gaussian_map": "cryonb.simulate.gaussian",
+    # judge
+    "benchmark": "cryonb.comparison",
     # label
     "secondary_structure": "cryonb.label.secondary_structure",
     "label_volume": "cryonb.label.voxels",

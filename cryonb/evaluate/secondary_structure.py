@@ -10,6 +10,7 @@ import pandas as pd
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 from cryonb.errors import MapModelMismatchError
+from cryonb.evaluate.haruspex import residue_counts
 from cryonb.files.atomic import written_beside
 from cryonb.grid import box_text
 from cryonb.label.secondary_structure import SecondaryStructure, secondary_structure
@@ -25,8 +26,6 @@ SUMMARY_KEYS = (
     "haruspex_precision", "haruspex_recall", "haruspex_f1", "n_residues",
 )  # fmt: skip
 _STRUCTURE = CLASSES[1:]
-# What Haruspex predicts; coil is its "unassigned".
-_HARUSPEX = ("helix", "strand", "nucleotide")
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,8 @@ def evaluate_sse(
         * voxel_f1_*, voxel_accuracy: over the voxels within `radius` of a backbone atom (of any
           atom of a nucleotide), truth being the class of the nearest one; other voxels do not
           count, since a model rarely covers all that is in a map.
-        * haruspex_*: as Mostosi et al. (2020) count residues: those whose mean backbone density
-          is at least 1 r.m.s.d. of the map; tp are residues of helix, strand or nucleotide that
-          are predicted as such, fp residues predicted as one of these that are something else, fn
-          residues of these classes that are predicted as none. Recall is tp / (tp + fn),
-          precision tp / (tp + fp). NaN without `density`.
+        * haruspex_*: as Mostosi et al. (2020) count residues, see
+          `cryonb.evaluate.haruspex.residue_counts`. NaN without `density`.
         * n_residues: residues that count, i.e. with backbone inside the map.
 
         A score is NaN where its class neither occurs nor is predicted.
@@ -180,18 +176,9 @@ def _voxel_scores(probabilities, atoms, structure, radius) -> dict[str, float]:
 
 
 def _haruspex_scores(residues: pd.DataFrame) -> dict[str, float]:
-    keys = ("haruspex_precision", "haruspex_recall", "haruspex_f1")
-    if residues["density"].isna().all():
-        return dict.fromkeys(keys, np.nan)
-    seen = residues[residues["density"] >= 1]
-    truth, found = seen["truth"].isin(_HARUSPEX), seen["predicted"].isin(_HARUSPEX)
-    tp = int((found & seen["correct"]).sum())
-    fp = int((found & ~seen["correct"]).sum())
-    fn = int((truth & ~found).sum())
-    precision = tp / (tp + fp) if tp + fp else np.nan
-    recall = tp / (tp + fn) if tp + fn else np.nan
-    f1 = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan
-    return dict(zip(keys, (precision, recall, f1), strict=True))
+    counts = residue_counts(residues["truth"], residues["predicted"], residues["density"])
+    # Without a density nothing is counted, and all three are NaN.
+    return {f"haruspex_{key}": getattr(counts, key) for key in ("precision", "recall", "f1")}
 
 
 def _segments(structure: SecondaryStructure, correct: pd.Series, rows) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from cryonb.predict.tiles import noise_level, predict_tiles
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["predict_sse"]
+__all__ = ["emap2sec_windows", "predict_sse"]
 
 
 def predict_sse(
@@ -107,6 +107,30 @@ def _on_voxels_of(volume: Volume, size: float) -> Volume:
 
 
 def _by_windows(volume, module, contour, progress, options) -> ProbabilityVolume:
+    windows = emap2sec_windows(volume, module, contour=contour, progress=progress, **options)
+    note = "secondary structure predicted by emap2sec"
+    return windows.volume(name=volume.name, history=(*volume.history, note))
+
+
+def emap2sec_windows(volume: Volume, module, *, contour: float | None = None, **options):
+    """Run Emap2sec over a map of any voxel size.
+
+    Parameters
+    ----------
+    volume : Volume
+        A map.
+    module : cryonb.networks.emap2sec.Emap2sec
+        With its weights.
+    contour : float, optional
+        Contour level; estimated from the noise by default.
+    **options
+        Of `predict_windows`.
+
+    Returns
+    -------
+    cryonb.predict.emap2sec.Windows
+        Both phases' answers.
+    """
     from cryonb.networks.unet import density_scale
     from cryonb.predict.emap2sec import predict_windows
 
@@ -114,6 +138,4 @@ def _by_windows(volume, module, contour, progress, options) -> ProbabilityVolume
     if contour is None:
         scale = density_scale(unit.values)
         contour = noise_level(unit.values / np.float32(scale)) * scale
-    windows = predict_windows(unit, module, contour=contour, progress=progress, **options)
-    note = f"secondary structure predicted by emap2sec (contour {contour:.4g})"
-    return windows.volume(name=volume.name, history=(*volume.history, note))
+    return predict_windows(unit, module, contour=contour, **options)
