@@ -35,6 +35,7 @@ _HOMES = {
     # label
     "secondary_structure": "cryonb.label.secondary_structure",
     "label_volume": "cryonb.label.voxels",
+    "published_labels": "cryonb.label.published",
 }
 
 __all__ = [*sorted(_HOMES)]
