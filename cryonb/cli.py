@@ -70,9 +70,9 @@ def _evaluate(arguments) -> None:
 
 
 def _train(arguments) -> None:
-    from cryonb.train.loop import train
+    from cryonb.train.loop import train_network
 
-    weights = train(arguments.recipe, arguments.run, device=arguments.device)
+    weights = train_network(arguments.recipe, arguments.run, device=arguments.device)
     print(f"wrote {weights}")
 
 

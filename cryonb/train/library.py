@@ -174,7 +174,7 @@ def build_library(folder, files, *, phantoms: int = 0, progress: bool = True) ->
         except ModelError:
             continue
         kept.append(name)
-    if not kept:
+    if not kept and not phantoms:
         raise CryonbError(f"Structures with full backbone were expected in {folder}, none is.")
     rng = np.random.default_rng(phantoms)
     for number in range(phantoms):

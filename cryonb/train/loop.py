@@ -20,12 +20,10 @@ from cryonb.networks.weights import bfloat16_is_fast, choose_device, save_weight
 from cryonb.train.recipe import Recipe
 from cryonb.train.stage import Stage
 
-__all__ = ["train"]
+__all__ = ["train_network"]
 
 _TRAININGS = {"unet": "UNetTraining", "emap2sec": "Emap2secTraining",
               "haruspex": "HaruspexTraining"}  # fmt: skip
-#: Steps between two looks at the validation set.
-_LOOK = 250
 
 
 def _save_checkpoint(path: Path, **state) -> None:
@@ -112,7 +110,7 @@ def _scores(stage: Stage, network, device: str, half: bool) -> dict[str, float]:
 
 def _run(
     stage: Stage, run: Path, *, resume: bool, device: str, checkpoint_seconds: float,
-    progress: bool,
+    progress: bool, watch,
 ):  # fmt: skip
     """Train one stage: the averaged network, the seconds it took, its scores."""
     half, kind = bfloat16_is_fast(device), device.split(":")[0]
@@ -173,11 +171,13 @@ def _run(
             _follow(average, network, 1 - min(stage.recipe.average, (1 + step) / (10 + step)))
             losses.append(loss.item())
             spent = seconds_before + time.monotonic() - begin_time
-            if step % _LOOK == 0 or step == stage.steps:
+            if step % stage.recipe.look == 0 or step == stage.steps:
                 scores = _scores(stage, average, device, half)
                 log.add(step, spent, float(np.mean(losses)), scores)
                 bar.set_postfix(loss=np.mean(losses), **dict(list(scores.items())[:1]))
                 losses.clear()
+                if watch is not None:
+                    watch(pd.read_csv(log.path))
             if time.monotonic() - last_check > checkpoint_seconds:
                 keep()
                 last_check = time.monotonic()
@@ -190,16 +190,16 @@ def _run(
     return average.cpu(), spent, _scores(stage, average.to(device), device, half)
 
 
-def train(
-    recipe_path, run=None, *, resume: bool = True, device: str | None = None,
-    checkpoint_seconds: float = 180, progress: bool = True,
+def train_network(
+    recipe, run=None, *, resume: bool = True, device: str | None = None,
+    checkpoint_seconds: float = 180, progress: bool = True, watch=None,
 ) -> Path:  # fmt: skip
     """Train a network by a recipe.
 
     Parameters
     ----------
-    recipe_path : path
-        The TOML file.
+    recipe : path or dict
+        A TOML file, or its entries; see `cryonb.train.recipe`.
     run : path, optional
         Folder of the run (cache, checkpoint, log, weights); `runs/<name>` by default.
     resume : bool
@@ -210,6 +210,9 @@ def train(
         Time between checkpoints.
     progress : bool
         Show a bar.
+    watch : callable, optional
+        Called with the table so far (DataFrame: step, seconds, loss and scores) after each look at
+        the validation set.
 
     Raises
     ------
@@ -221,7 +224,7 @@ def train(
     Path
         The weights (`.safetensors`); recipe, manifest, log and loss picture lie beside them.
     """
-    recipe = Recipe.read(recipe_path)
+    recipe = Recipe.of(recipe) if isinstance(recipe, dict) else Recipe.read(recipe)
     run = Path(run) if run is not None else Path("runs") / recipe.name
     run.mkdir(parents=True, exist_ok=True)
     device = choose_device(device)
@@ -230,12 +233,12 @@ def train(
         recipe, run, device=device, progress=progress
     )
     # What anyone needs to repeat or to judge the run travels with the weights.
-    shutil.copyfile(recipe_path, run / f"{recipe.name}.toml")
+    (run / f"{recipe.name}.toml").write_text(recipe.to_toml())
     steps, seconds, validation = 0, 0.0, {}
     for stage in training.stages():
         stage.trained, spent, scores = _run(
             stage, run, resume=resume, device=device, checkpoint_seconds=checkpoint_seconds,
-            progress=progress,
+            progress=progress, watch=watch,
         )  # fmt: skip
         steps, seconds = steps + stage.steps, seconds + spent
         prefix = stage.suffix.lstrip("_")

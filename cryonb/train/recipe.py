@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,7 +23,8 @@ class Recipe:
     architecture : str
         "unet", "emap2sec" or "haruspex".
     data : str
-        Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA.
+        Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA, and
+        "phantoms" that the random compositions are all there is, a fifth of them for validation.
     seed : int
         Of everything random.
     steps, warmup, tail : int
@@ -44,6 +46,8 @@ class Recipe:
         Maps (paths in `maps/INDEX.csv`) to train on.
     workers : int
         Processes that make samples.
+    look : int
+        Steps between two looks at the validation set.
     """
 
     name: str = ""
@@ -62,6 +66,7 @@ class Recipe:
     phantoms: int = 0
     real_maps: tuple[str, ...] = ()
     workers: int = 1
+    look: int = 250
 
     @staticmethod
     def read(path) -> Recipe:
@@ -79,10 +84,15 @@ class Recipe:
             raise CryonbError(f"A recipe (TOML) was expected, but {path} does not exist.") from None
         except tomllib.TOMLDecodeError as error:
             raise CryonbError(f"{path.name} is not valid TOML: {error}.") from None
+        return Recipe.of(entries, source=path.name)
+
+    @staticmethod
+    def of(entries: dict, *, source: str = "the recipe") -> Recipe:
+        """Make the recipe of an architecture from its entries; `source` is named in errors."""
         architecture = entries.get("architecture", "unet")
         if architecture not in _KINDS:
             raise CryonbError(
-                f"{path.name}: an architecture of {', '.join(_KINDS)} was expected, but "
+                f"{source}: an architecture of {', '.join(_KINDS)} was expected, but "
                 f"{architecture!r} was given."
             )
         kind = _KINDS[architecture]
@@ -90,19 +100,22 @@ class Recipe:
         strange = sorted(set(entries) - set(known))
         if strange:
             raise CryonbError(
-                f"{path.name} has the unknown keys {', '.join(strange)}; "
-                f"known are {', '.join(known)}."
+                f"{source} has the unknown keys {', '.join(strange)}; known are {', '.join(known)}."
             )
+        settings = {}
         for key, value in entries.items():
-            if isinstance(value, list):
-                entries[key] = value = tuple(value)
+            settings[key] = value = tuple(value) if isinstance(value, list) else value
             expected = type(known[key])
             if type(value) is not expected and not (expected is float and type(value) is int):
                 raise CryonbError(
-                    f"{path.name}: {key} must be of type {expected.__name__}, "
-                    f"but {value!r} was given."
+                    f"{source}: {key} must be of type {expected.__name__}, but {value!r} was given."
                 )
-        return kind(**entries)
+        return kind(**settings)
+
+    def to_toml(self) -> str:
+        """Write every setting as TOML."""
+        # What JSON writes for text, numbers, flags and lists of them is TOML too.
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items())
 
     def to_dict(self) -> dict:
         """Give the settings by name."""

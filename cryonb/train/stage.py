@@ -128,10 +128,16 @@ def prepare_library(recipe: Recipe, run: Path, progress: bool) -> tuple[Library,
     """
     cache, manifest = run / "structures.npz", run / "manifest.csv"
     if not cache.is_file() or not manifest.is_file():
-        folder = data_folder(recipe)
-        index = pd.read_csv(folder / "structures" / "INDEX.csv")
-        parts = split(index, n_test=recipe.held_out, exclude=recipe.exclude)
-        files = parts.index[parts.isin(["train", "validation"])]
+        if recipe.data == "phantoms":
+            folder, files = Path(), []
+            names = [f"phantom/{number}" for number in range(recipe.phantoms)]
+            part = ["train" if number % 5 else "validation" for number in range(recipe.phantoms)]
+            parts = pd.Series(part, index=names)
+        else:
+            folder = data_folder(recipe)
+            index = pd.read_csv(folder / "structures" / "INDEX.csv")
+            parts = split(index, n_test=recipe.held_out, exclude=recipe.exclude)
+            files = parts.index[parts.isin(["train", "validation"])]
         library = build_library(
             folder / "structures", files, phantoms=recipe.phantoms, progress=progress
         )

@@ -131,13 +131,13 @@ def test_a_dense_emap2sec_is_trained_in_two_phases(folder, tmp_path):
         maps=3, maps_two=2, batch=1, edge=32, steps=2, steps_two=3, resolution=3.0,
     )  # fmt: skip
     options = {"device": "cpu", "progress": False}
-    weights = loop.train(recipe, tmp_path / "run", **options)
+    weights = loop.train_network(recipe, tmp_path / "run", **options)
     module, about = load_module(weights)
     assert module.options == {"dense": True, "rank": 4, "rank_two": 4}
     assert about["validation"].keys() >= {"one_voxel_accuracy", "two_f1_helix", "two_thinned"}
     for name in ("tiny_one_validation.csv", "tiny_two_validation.csv", "loss_two.png"):
         assert (tmp_path / "run" / name).is_file()
-    again = loop.train(recipe, tmp_path / "run", **options)
+    again = loop.train_network(recipe, tmp_path / "run", **options)
     assert again.read_bytes() == weights.read_bytes()
 
 
@@ -146,7 +146,7 @@ def test_haruspex_is_trained(folder, tmp_path):
         tmp_path / "r.toml", folder, architecture="haruspex", edge=24, scenes=1, measured=1,
         steps=2, tail=1,
     )  # fmt: skip
-    weights = loop.train(recipe, tmp_path / "run", device="cpu", progress=False)
+    weights = loop.train_network(recipe, tmp_path / "run", device="cpu", progress=False)
     module, about = load_module(weights)
     assert about["scaled"]
     assert module(torch.zeros(1, 1, 24, 24, 24)).shape == (1, 4, 4, 4, 4)

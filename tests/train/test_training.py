@@ -124,7 +124,7 @@ def write_recipe(folder, path, **changes):
 def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path, monkeypatch):
     recipe = write_recipe(folder, tmp_path / "r.toml")
     options = {"device": "cpu", "progress": False}
-    whole = loop.train(recipe, tmp_path / "whole", **options)
+    whole = loop.train_network(recipe, tmp_path / "whole", **options)
 
     calls = itertools.count()
 
@@ -136,8 +136,8 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(unet, "loss_of", loss_and_signal)
         with pytest.raises(KeyboardInterrupt, match="after step 4"):
-            loop.train(recipe, tmp_path / "cut", **options)
-    again = loop.train(recipe, tmp_path / "cut", **options)
+            loop.train_network(recipe, tmp_path / "cut", **options)
+    again = loop.train_network(recipe, tmp_path / "cut", **options)
     one = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
     two = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
     assert one["step"] == two["step"] == 6
@@ -173,3 +173,17 @@ def test_bad_recipes_are_refused(tmp_path):
     path.write_text("steps = ")
     with pytest.raises(CryonbError, match="not valid TOML"):
         Recipe.read(path)
+
+
+def test_ideal_elements_are_enough_to_begin_with(tmp_path):
+    seen = []
+    settings = {"name": "p", "data": "phantoms", "phantoms": 5, "widths": [16, 16], "edge": 16,
+                "scenes": 1, "measured": 1, "steps": 4, "look": 2, "workers": 0}  # fmt: skip
+    options = {"device": "cpu", "progress": False, "watch": seen.append}
+    weights = loop.train_network(settings, tmp_path, **options)
+    assert weights.is_file()
+    assert [table["step"].tolist() for table in seen] == [[2], [2, 4]]
+    # The copy beside the weights says everything.
+    assert Recipe.read(tmp_path / "p.toml") == Recipe.of(settings)
+    parts = pd.read_csv(tmp_path / "p_manifest.csv")["part"]
+    assert parts.value_counts().to_dict() == {"train": 4, "validation": 1}
