@@ -1,6 +1,6 @@
 """Predict and judge every real map with a protein model.
 
-    python benchmarks/bench_real_maps.py [--weights unet] [--folds FOLDER] [--csv OUT]
+    python benchmarks/bench_real_maps.py [--weights unet ...] [--folds FOLDER] [--csv OUT]
 
 CRYONB_DATA names the folder of maps and models. With --folds, each map is predicted by the network
 of FOLDER/fold<k>.safetensors that was trained without its protein (`GROUPS` below; the recipes are
@@ -13,8 +13,8 @@ import os
 import resource
 import subprocess
 import sys
-import time
 import warnings
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -32,67 +32,60 @@ GROUPS = (
 )  # fmt: skip
 
 
-def one(folder: Path, row: dict, weights: str) -> dict:
-    """Predict one map and judge it: a row of the table."""
-    import cryonb as nb
+def one(row: dict, method: str) -> dict:
+    """Judge one map in this process, whose peak memory is the map's."""
+    from cryonb.evaluate.benchmark import judge
 
     warnings.simplefilter("ignore")
-    begin = time.perf_counter()
-    m = nb.open_map(folder / row["map"])
-    sse = m.predict_sse(method=weights, progress=False)
-    seconds = time.perf_counter() - begin
-    evaluation = sse.evaluate(nb.open_model(folder / row["model"]))
+    found = judge(row, method)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    residues = evaluation.residues
-    return dict(evaluation.summary) | {
-        "map": row["map"],
-        "resolution": row["resolution"],
-        "seconds": seconds,
-        "peak_gb": peak,
-        "n_protein": int(residues["truth"].isin(["helix", "strand", "coil"]).sum()),
-    }
+    return found | {"peak_gb": peak}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--weights", default="unet")
+    parser.add_argument("--weights", nargs="+", default=["unet"])
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if "CRYONB_DATA" not in os.environ:
         sys.exit("CRYONB_DATA must name the folder of maps and models")
+    if arguments.one:
+        print(json.dumps(one(json.loads(arguments.one), arguments.weights[0]), default=float))
+        return
     folder = Path(os.environ["CRYONB_DATA"]) / "maps"
     index = pd.read_csv(folder / "INDEX.csv", dtype={"resolution": str}).dropna(subset=["model"])
-    if arguments.one:
-        row = index[index["map"] == arguments.one].iloc[0].to_dict()
-        print(json.dumps(one(folder, row, arguments.weights), default=float))
-        return
     rows = []
-    for name in index["map"]:
-        group = next((k for k, names in enumerate(GROUPS) if name in names), None)
-        weights = arguments.weights
+    for method, entry in product(arguments.weights, index.itertuples()):
+        group = next((k for k, names in enumerate(GROUPS) if entry.map in names), None)
+        weights = method
         if arguments.folds and group is not None:
             weights = str(arguments.folds / f"fold{group}.safetensors")
+        case = {"name": entry.map, "resolution": entry.resolution,
+                "map": str(folder / entry.map), "model": str(folder / entry.model)}  # fmt: skip
         done = subprocess.run(
-            [sys.executable, __file__, "--one", name, "--weights", weights],
+            [sys.executable, __file__, "--one", json.dumps(case), "--weights", weights],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            print(f"{name}: failed: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{entry.map}: failed: {done.stderr.strip().splitlines()[-1]}")
             continue
-        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"fold": group})
+        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"method": method})
     table = pd.DataFrame(rows)
-    shown = ["map", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
-             "f1_nucleotide", "haruspex_precision", "haruspex_recall", "seconds",
+    shown = ["name", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
+             "f1_nucleotide", "haruspex_precision", "haruspex_recall", "window_q3", "seconds",
              "peak_gb"]  # fmt: skip
-    print(table[shown].round(3).to_string(index=False))
-    d = pd.to_numeric(table["resolution"].str.strip("~?"), errors="coerce")
-    for text, part in (("<= 4 Å", table[d <= 4]), ("> 4 Å", table[(d > 4) & (d < 10)])):
-        part = part[part["n_protein"] > 0]
-        pooled = (part["q3"] * part["n_protein"]).sum() / max(part["n_protein"].sum(), 1)
-        print(f"{text}: q3 pooled {pooled:.3f}, mean {part['q3'].mean():.3f}, {len(part)} maps, "
-              f"{part['n_protein'].sum()} residues")  # fmt: skip
+    for method, part in table.groupby("method", sort=False):
+        print(f"\n{method}")
+        print(part[shown].round(3).to_string(index=False))
+        d = pd.to_numeric(part["resolution"].str.strip("~?"), errors="coerce")
+        for text, some in (("<= 4 Å", part[d <= 4]), ("> 4 Å", part[(d > 4) & (d < 10)])):
+            some = some[some["n_protein"] > 0]
+            n = some["n_protein"].sum()
+            pooled = (some["q3"] * some["n_protein"]).sum() / max(n, 1)
+            print(f"{text}: q3 pooled {pooled:.3f}, mean {some['q3'].mean():.3f}, "
+                  f"{len(some)} maps, {n:.0f} residues")  # fmt: skip
     if arguments.csv:
         table.round(4).to_csv(arguments.csv, index=False)
 

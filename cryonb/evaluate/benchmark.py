@@ -45,8 +45,9 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
     -------
     dict
         The entries of the case, method, seconds (of the prediction, reading and judging left
-        out), the keys of `evaluate_sse`'s summary, those of Emap2sec's paper as
-        window_* (from the classes at points 2 Å apart, for every method), and for Emap2sec
+        out), the keys of `evaluate_sse`'s summary, n_protein (residues that q3 is over), those of
+        Emap2sec's paper as window_* (from the classes at points 2 Å apart, for every method), and
+        for Emap2sec
         window_q3_one and window_f1_one, those of its first phase.
     """
     from cryonb.networks.weights import load_module
@@ -83,7 +84,10 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
         points, label = _on_strides(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        row |= evaluate_sse(found, model, density=volume).summary.to_dict()
+        judged = evaluate_sse(found, model, density=volume)
+    row |= judged.summary.to_dict()
+    protein = judged.residues["truth"].isin(["helix", "strand", "coil"])
+    row["n_protein"] = int(protein.sum())
     row |= _window_scores(model, points, label)
     if one is not None:
         scores = _window_scores(model, points, one)

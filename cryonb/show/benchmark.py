@@ -12,7 +12,9 @@ __all__ = [
     "plot_groups", "plot_methods", "plot_phases", "plot_precision_recall", "plot_resolution",
 ]  # fmt: skip
 
+#: Told apart in black and white as well.
 _MARKS = "os^Dv*Px"
+_HATCHES = ("", "//", "..", "xx", "--", "\\\\")
 
 
 def _columns(table: pd.DataFrame, *names: str) -> pd.DataFrame:
@@ -54,7 +56,8 @@ def plot_groups(table: pd.DataFrame, *, score: str = "q3", published=None) -> Pi
         at = np.arange(len(groups)) * (each + 1) + k
         axes.boxplot(
             values, positions=at, widths=0.7, patch_artist=True, label=method, manage_ticks=False,
-            boxprops={"facecolor": f"C{k}", "alpha": 0.6}, medianprops={"color": "black"},
+            boxprops={"facecolor": f"C{k}", "alpha": 0.6, "hatch": _HATCHES[k % len(_HATCHES)]},
+            medianprops={"color": "black"},
         )  # fmt: skip
     for k, (label, quartiles) in enumerate(published.items(), start=len(methods)):
         at = np.arange(len(groups)) * (each + 1) + k
