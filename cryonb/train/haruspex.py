@@ -60,7 +60,7 @@ def _finish(rng, density, label, edge):
 class AnnotatedSamples(Scenes):
     """Crops of simulated maps on 1.1 Å voxels, labelled as Haruspex labels its training data."""
 
-    voxel, coarsest = VOXEL, 5.0
+    voxel = VOXEL
 
     def __getitem__(self, number: int):
         xs, ys = [], []
@@ -181,9 +181,12 @@ class HaruspexTraining(Training):
         library, training = prepare_library(recipe, self.run, self.progress)
         weight = structure_weights(library.files)
         options = {"edge": recipe.edge, "measured": recipe.measured}
-        samples = AnnotatedSamples(library, weight * training, seed=recipe.seed, **options)
+        limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean")}
+        samples = AnnotatedSamples(
+            library, weight * training, seed=recipe.seed, **options, **limits
+        )
         validation = AnnotatedSamples(
-            library, weight * ~training, seed=recipe.seed + 10**6, **options
+            library, weight * ~training, seed=recipe.seed + 10**6, **options, **limits
         )
         real = None
         if recipe.real > 0:

@@ -132,6 +132,10 @@ class UNetRecipe(Recipe):
         Channels of the U-Net.
     edge, scenes, measured : int
         Edge of a crop, scenes a step, crops a scene.
+    finest, coarsest : float
+        Between which the resolution of simulated maps is drawn, in Å.
+    clean : float
+        Share of simulated maps without noise, solvent and mask.
     class_weight : tuple of float
         Of background, helix, strand, coil, nucleotide in the cross-entropy.
     dice : float
@@ -147,6 +151,9 @@ class UNetRecipe(Recipe):
     edge: int = 48
     scenes: int = 4
     measured: int = 3
+    finest: float = 1.6
+    coarsest: float = 10.5
+    clean: float = 0.0
     class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
     dice: float = 0.5
     real: float = 0.0
@@ -220,6 +227,10 @@ class HaruspexRecipe(Recipe):
     edge, scenes, measured : int
         Edge of a crop (40 in the paper; a larger one costs less a voxel), scenes a step, crops a
         scene.
+    finest, coarsest : float
+        Between which the resolution of simulated maps is drawn, in Å.
+    clean : float
+        Share of simulated maps without noise, solvent and mask.
     weight : float
         Of all but true negatives (voxels that are or seem to be an element) against true negatives,
         which weigh 1; 16 in the paper and in the program.
@@ -237,6 +248,9 @@ class HaruspexRecipe(Recipe):
     edge: int = 64
     scenes: int = 2
     measured: int = 2
+    finest: float = 1.6
+    coarsest: float = 5.0
+    clean: float = 0.0
     weight: float = 16.0
     epsilon: float = 1e-8
     real: float = 0.0

@@ -93,13 +93,21 @@ class Scenes(torch.utils.data.Dataset):
         Edge of a crop in voxels.
     measured : int
         Crops a scene, each under its own conditions.
+    finest, coarsest : float
+        Between which the resolution of the maps is drawn, in Å.
+    clean : float
+        Share of maps without noise, solvent and mask.
     """
 
-    #: Å a voxel, and how coarse the maps may be.
-    voxel, coarsest = 1.0, 10.5
+    #: Å a voxel.
+    voxel = 1.0
 
-    def __init__(self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3):
+    def __init__(
+        self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3,
+        finest: float = 1.6, coarsest: float = 10.5, clean: float = 0.0,
+    ):  # fmt: skip
         self.library = library
+        self.finest, self.coarsest, self.clean = finest, coarsest, clean
         self.weight = np.asarray(weight, dtype=np.float64) / np.sum(weight)
         self.seed, self.edge, self.measured = seed, edge, measured
         self.box = edge + 16
@@ -188,7 +196,10 @@ class Scenes(torch.utils.data.Dataset):
             widths=10,
         )[0]
         for _ in range(self.measured):
-            experiment = Experiment.draw(rng, coarsest=self.coarsest)
+            experiment = Experiment.draw(rng, finest=self.finest, coarsest=self.coarsest)
+            if self.clean and rng.random() < self.clean:
+                gaussian = bool(rng.random() < 0.5)
+                experiment = Experiment(experiment.resolution, gaussian=gaussian)
             # A zone mask mostly follows the first molecule and cuts through its neighbour.
             kept = index if rng.random() < 0.3 else index[:n_first]
             density = observe(coefficients, shape, size, experiment, rng, index=kept).numpy()

@@ -128,9 +128,12 @@ class UNetTraining(Training):
         library, training = prepare_library(recipe, self.run, self.progress)
         weight = structure_weights(library.files)
         options = {"edge": recipe.edge, "measured": recipe.measured}
-        samples = SimulatedSamples(library, weight * training, seed=recipe.seed, **options)
+        limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean")}
+        samples = SimulatedSamples(
+            library, weight * training, seed=recipe.seed, **options, **limits
+        )
         validation = SimulatedSamples(
-            library, weight * ~training, seed=recipe.seed + 10**6, **options
+            library, weight * ~training, seed=recipe.seed + 10**6, **options, **limits
         )
         real = None
         if recipe.real > 0:
