@@ -10,6 +10,7 @@ and 20 CPU-seconds per million voxels.
 """
 
 import argparse
+import resource
 import time
 from itertools import product
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--edge", type=int, default=96, help="of Haruspex's box, in voxels")
     arguments = parser.parse_args()
-    model = nb.example_model("phantom")
+    model = nb.example_model("rhodopsin")
     torch.manual_seed(0)
 
     values = unit_range(gaussian_map(model, resolution=6.0).values)
@@ -94,6 +95,8 @@ def main() -> None:
     print("Haruspex: CPU-seconds per million voxels that are predicted (ratio)")
     print(f"  published way           {plain:9.1f}  ({1:.1f})")
     print(f"  cryonb, nothing skipped {mine:9.1f}  ({plain / mine:.1f})")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of all of it: {peak:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -158,11 +158,18 @@ class DenseEmap2sec(nn.Module):
         """Arguments that make this network again."""
         return {"rank": self.rank}
 
-    def forward(self, x):
-        """Map a density to logits of (other, strand, helix) on the grid of the stride."""
-        x = functional.max_pool3d(self.convolutions(x), 2, 2)
+    def features(self, x):
+        """Map a density to the features that the dense layers see, (n, 128, z/2, y/2, x/2)."""
+        return functional.max_pool3d(self.convolutions(x), 2, 2)
+
+    def classify(self, x):
+        """Map features to logits, one for each place where 6³ of them fit."""
         x = self.dropout(functional.relu(self.fc1(x)))
         return self.out(functional.relu(self.fc2(x)))
+
+    def forward(self, x):
+        """Map a density to logits of (other, strand, helix) on the grid of the stride."""
+        return self.classify(self.features(x))
 
 
 class Emap2sec(nn.Module):

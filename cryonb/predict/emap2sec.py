@@ -313,7 +313,7 @@ def phase_one(
     centre = np.argwhere(strided > 0)
     if not module.dense:
         return centre, _windowed(module, windows_of(values, stride), centre, batch, progress)
-    return centre, _dense(module, values, stride, strided.shape, progress)[tuple(centre.T)]
+    return centre, _dense(module, values, stride, centre, progress)
 
 
 def _softmax(module, rows: np.ndarray) -> np.ndarray:
@@ -338,37 +338,60 @@ def _windowed(module, view, centre, batch, progress) -> np.ndarray:
     return out
 
 
-#: Windows along the edge of a block of the dense form, and the voxels around a block that feel
-#: the zeros beyond it.
-_BLOCK, _MARGIN = 24, 6
+#: Most windows along the edge of a block of the dense form, and the voxels around a block that
+#: feel the zeros beyond it.
+_BLOCK, _MARGIN = 40, 6
+#: Windows that the dense layers take at a time.
+_BATCH = 1024
 
 
-def _dense(module, values, stride, shape, progress) -> np.ndarray:
-    """Run the dense form in blocks: (z, y, x, 3) on the grid of strides."""
+def _dense(module, values, stride, centre, progress) -> np.ndarray:
+    """Run the dense form in blocks: probabilities of each window, shape (n, 3).
+
+    What windows share, the convolutions, is computed for whole blocks; the dense layers only where
+    a window is.
+    """
     if stride != 2:
         raise CryonbError(
             f"The dense form of Emap2sec has a stride of 2 voxels, but {stride} was asked for."
         )
+    out = np.empty((len(centre), 3), dtype=np.float32)
+    if not len(centre):
+        return out
+    first = centre.min(axis=0)
+    count = centre.max(axis=0) + 1 - first
+    sizes = -(-count // -(-count // _BLOCK))
     low = HALF + _MARGIN
-    sizes = [min(_BLOCK, n) for n in shape]
-    edges = [2 * (size + HALF + _MARGIN) for size in sizes]
-    blocks = [range(0, n, size) for n, size in zip(shape, sizes, strict=True)]
-    padded = np.pad(values, low)
-    # The last block of an axis may reach further.
-    lengths = [2 * starts[-1] + edge for starts, edge in zip(blocks, edges, strict=True)]
-    more = [(0, max(a - b, 0)) for a, b in zip(lengths, padded.shape, strict=True)]
-    padded = np.pad(padded, more)
-    out = np.zeros((*shape, 3), dtype=np.float32)
-    places = [(z, y, x) for z in blocks[0] for y in blocks[1] for x in blocks[2]]
-    skip = _MARGIN // 2
-    for place in tqdm(places, desc="blocks", disable=not progress, leave=False):
-        box = tuple(slice(2 * p, 2 * p + edge) for p, edge in zip(place, edges, strict=True))
-        if not padded[box].any():
-            continue
-        found = _softmax(module, padded[box][None, None])[0]
-        target = tuple(
-            slice(p, min(p + size, n)) for p, size, n in zip(place, sizes, shape, strict=True)
-        )
-        kept = tuple(slice(skip, skip + t.stop - t.start) for t in target)
-        out[target] = np.moveaxis(found[(slice(None), *kept)], 0, -1)
+    edges = 2 * (sizes + HALF + _MARGIN)
+    # Enough zeros that every block lies inside.
+    padded = np.pad(values, [(low, low + 2 * int(size)) for size in sizes])
+    block = (centre - first) // sizes
+    number = np.ravel_multi_index(tuple(block.T), tuple(-(-count // sizes)))
+    order = np.argsort(number, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    for rows in tqdm(groups, desc="blocks", disable=not progress, leave=False):
+        start = first + block[rows[0]] * sizes
+        box = tuple(slice(2 * s, 2 * s + e) for s, e in zip(start, edges, strict=True))
+        out[rows] = _of_block(module, padded[box], centre[rows] - start + _MARGIN // 2)
     return out
+
+
+def _of_block(module, values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Probabilities of the windows at `place`, (z, y, x) on the grid of features of a block."""
+    import torch
+
+    from cryonb.networks.weights import bfloat16_is_fast
+
+    device = next(module.parameters()).device
+    half = bfloat16_is_fast(device.type)
+    parts = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        x = torch.from_numpy(np.ascontiguousarray(values)).to(device)[None, None]
+        if device.type != "mps":
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        features = module.features(x)[0].unfold(1, 6, 1).unfold(2, 6, 1).unfold(3, 6, 1)
+        index = torch.from_numpy(place).to(device)
+        for z, y, x in (part.T for part in index.split(_BATCH)):
+            logits = module.classify(features[:, z, y, x].transpose(0, 1)).flatten(1)
+            parts.append(torch.softmax(logits.float(), dim=1).cpu())
+    return torch.cat(parts).numpy()

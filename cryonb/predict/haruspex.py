@@ -25,7 +25,7 @@ _CHANNELS = {"sheet": "strand", "helix": "helix", "nucleotide": "nucleotide",
 
 
 def predict_haruspex(
-    volume: Volume, network, *, scaled: bool = False, rescale: bool = True, tile: int = 88,
+    volume: Volume, network, *, scaled: bool = False, rescale: bool = True, tile: int = 128,
     skip: bool = True, progress: bool = True,
 ) -> ProbabilityVolume:  # fmt: skip
     """Run Haruspex's network over a map.
@@ -42,8 +42,8 @@ def predict_haruspex(
     rescale : bool
         Resample to 1.1 Å where a voxel is larger than 1.2 or smaller than 1.0 Å, as the original.
     tile : int
-        Edge of a tile in voxels, a multiple of 4. The original's is 40; larger ones share more,
-        and agree with each other wherever the network's padding does not reach.
+        Largest edge of a tile in voxels, a multiple of 4. The original's is 40; larger ones share
+        more, and agree with each other wherever the network's padding does not reach.
     skip : bool
         Leave out tiles in which nothing is above the noise.
     progress : bool
@@ -81,6 +81,7 @@ def predict_haruspex(
         rim=_RIM,
         multiple=4,
         align=4,
+        blend=0,
         noise=noise / scale if skip else -np.inf,
         progress=progress,
     )

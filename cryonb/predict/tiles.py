@@ -59,7 +59,9 @@ class Axis:
         return np.clip(ramp, 0, 1).astype(np.float32)
 
 
-def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1, align: int = 1) -> Axis:
+def tile_axis(
+    size: int, *, edge: int, rim: int, multiple: int = 1, align: int = 1, blend: int | None = None
+) -> Axis:
     """Lay tiles along an axis.
 
     Parameters
@@ -75,6 +77,10 @@ def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1, align: int =
     align : int
         A tile's first voxel is a multiple of this, so that poolings fall on the same voxels in
         tiles of any size. The last tile may then reach beyond the array.
+    blend : int, optional
+        Voxels over which neighbours are blended, half the rim by default. 0 is for predictors whose
+        output beyond the rim does not depend on the tile; tiles are then made as small as their
+        number allows.
 
     Raises
     ------
@@ -90,17 +96,24 @@ def tile_axis(size: int, *, edge: int, rim: int, multiple: int = 1, align: int =
             f"but {edge} was given."
         )
     # The rims overlap, and a few voxels more, over which neighbours are blended.
-    blend = min(max(rim // 2, 1), edge - 2 * rim - align)
+    exact = blend == 0
+    blend = 0 if exact else min(max(rim // 2, 1), edge - 2 * rim - align)
     step = (edge - 2 * rim - blend) // align
+    if exact:
+        count = -(-(size - 2 * rim) // (step * align))
+        step = -(-(size - 2 * rim) // (count * align)) * align
+        edge = -(-(step + 2 * rim) // multiple) * multiple
+        return Axis(tuple(range(0, count * step, step)), edge, rim, size)
     last = -(-(size - edge) // align)
-    starts = align * np.round(np.linspace(0, last, -(-last // step) + 1)).astype(int)
+    count = -(-last // step) + 1
+    starts = align * np.round(np.linspace(0, last, count)).astype(int)
     return Axis(tuple(starts.tolist()), edge, rim, size)
 
 
 def predict_tiles(
     values: np.ndarray, predictor, *, n_classes: int, edge: int = 96, rim: int = 16,
-    multiple: int = 16, align: int = 1, batch: int = 1, noise: float = 0.0,
-    progress: bool = True,
+    multiple: int = 16, align: int = 1, blend: int | None = None, batch: int = 1,
+    noise: float = 0.0, progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Run a predictor over an array of any shape and size.
 
@@ -112,7 +125,7 @@ def predict_tiles(
         Takes float32 (n, 1, d, h, w), gives probabilities (n, class, d, h, w).
     n_classes : int
         Number of classes; class 0 is what empty tiles are given.
-    edge, rim, multiple, align : int
+    edge, rim, multiple, align, blend : int
         Tile geometry, see `tile_axis`.
     batch : int
         Tiles a call.

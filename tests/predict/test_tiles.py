@@ -14,9 +14,11 @@ from cryonb.predict.tiles import predict_tiles, tile_axis
 @given(
     size=st.integers(1, 300), edge=st.integers(40, 120), rim=st.integers(0, 16),
     multiple=st.sampled_from([1, 8, 16]), align=st.sampled_from([1, 4]),
+    blend=st.sampled_from([None, 0]),
 )  # fmt: skip
-def test_weights_sum_to_one_and_skip_the_rims(size, edge, rim, multiple, align):
-    axis = tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align)
+def test_weights_sum_to_one_and_skip_the_rims(size, edge, rim, multiple, align, blend):
+    axis = tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align, blend=blend)
+    assert axis.edge <= -(-edge // multiple) * multiple
     assert not any(start % align for start in axis.starts)
     assert axis.starts[-1] + axis.edge >= size > axis.starts[-1]
     total = np.zeros(size)
