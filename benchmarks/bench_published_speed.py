@@ -1,21 +1,24 @@
 """CPU time of Emap2sec and Haruspex, cryonb's way against the published way, in one run.
 
-    python benchmarks/bench_published_speed.py [--edge 96]
+    python benchmarks/bench_published_speed.py [--edge 96] [--tensorflow PYTHON]
 
 Same networks (random weights), same simulated map, same machine. "Published way": Emap2sec in
 batches of 100 windows that are run twice (probabilities, then classes), Haruspex in tiles of 40
-voxels of which 20 are kept, both in float32 with torch's default layout. The published programs
-themselves, in TensorFlow, were measured on this kind of machine at about 110 windows per CPU-second
-and 20 CPU-seconds per million voxels.
+voxels of which 20 are kept, both in float32 with torch's default layout. The ceiling is what the
+processor gives in products of large matrices, over the operations of a window. With --tensorflow,
+an interpreter that has TensorFlow runs tensorflow_phase_one.py, each window once.
 """
 
 import argparse
 import resource
+import subprocess
 import time
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import cryonb as nb
 from cryonb.networks.emap2sec import Emap2sec
@@ -45,6 +48,21 @@ def plain_windows(network, windows):
     return probabilities
 
 
+def ceiling(kind) -> float:
+    """Give operations per CPU-second of a product of large matrices."""
+    a = torch.randn(3000, 3000).to(kind)
+    torch.mm(a, a)
+    _, seconds = cpu(lambda: [torch.mm(a, a) for _ in range(3)])
+    return 3 * 2 * 3000**3 / seconds
+
+
+def operations_of_a_window(network) -> int:
+    """Count the operations of one window."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 1, 11, 11, 11))
+    return counter.get_total_flops()
+
+
 def plain_tiles(network, values):
     """Run tiles of 40 voxels in steps of 20."""
     with torch.inference_mode():
@@ -56,6 +74,7 @@ def plain_tiles(network, values):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--edge", type=int, default=96, help="of Haruspex's box, in voxels")
+    parser.add_argument("--tensorflow", help="an interpreter that has TensorFlow")
     arguments = parser.parse_args()
     model = nb.example_model("rhodopsin")
     torch.manual_seed(0)
@@ -80,6 +99,16 @@ def main() -> None:
         _, seconds = cpu(phase_one, module, values, progress=False)
         mine = len(centre) / seconds
         print(f"  {name:22s}  {mine:9.0f}  ({mine / rate:.1f})")
+
+    operations = operations_of_a_window(windowed.one)
+    print(f"  a window is {operations / 1e9:.2f} GFLOP; the most that the processor allows:")
+    for kind in (torch.float32, torch.bfloat16):
+        most = ceiling(kind)
+        text = f"{str(kind).removeprefix('torch.')}, {most / 1e9:.0f} GFLOP a CPU-second"
+        print(f"    {text:38s}{most / operations:6.0f} windows a CPU-second")
+    if arguments.tensorflow:
+        script = Path(__file__).with_name("tensorflow_phase_one.py")
+        subprocess.run([arguments.tensorflow, str(script)], check=True)
 
     rng = np.random.default_rng(0)
     shape = (arguments.edge,) * 3

@@ -14,9 +14,6 @@ from torch.nn import functional
 
 __all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo", "truncated"]
 
-#: Edge of a window in voxels of 1 Å.
-WINDOW = 11
-
 
 def _dense(inputs: int, outputs: int, rank: int | None) -> nn.Module:
     """Make a dense layer, or the product of two thin ones."""
@@ -124,9 +121,9 @@ class PhaseTwo(nn.Module):
 class DenseEmap2sec(nn.Module):
     """The first phase's layers, run over a whole map at once.
 
-    Not published: what windows share is computed once, so that a window costs a thirtieth. The
-    answers differ from `PhaseOne`'s, since a convolution sees what lies beyond its window instead
-    of zeros; train it this way.
+    Not published: what windows share, the convolutions, is computed once. The answers differ from
+    `PhaseOne`'s, since a convolution sees what lies beyond its window instead of zeros; train it
+    this way.
 
     Parameters
     ----------
@@ -149,7 +146,7 @@ class DenseEmap2sec(nn.Module):
             self.fc1 = nn.Conv3d(128, 1024, 6)
         else:
             self.fc1 = nn.Sequential(nn.Conv3d(128, rank, 6, bias=False), nn.Conv3d(rank, 1024, 1))
-        self.dropout = nn.Dropout3d(0.5)
+        self.dropout = nn.Dropout(0.5)
         self.fc2 = nn.Conv3d(1024, 256, 1)
         self.out = nn.Conv3d(256, 3, 1)
 
@@ -221,10 +218,11 @@ def truncated(network: Emap2sec, *, rank: int | None, rank_two: int | None) -> E
             continue
         thin, wide = f"{layer}.0.weight", f"{layer}.1.weight"
         r = state[thin].shape[0]
-        torch.manual_seed(0)
-        # A few more directions than wanted, and power iterations, make the random method exact.
-        u, s, v = torch.svd_lowrank(value.flatten(1).double(), q=min(r + 32, *value.shape[:2]),
-                                    niter=6)  # fmt: skip
+        matrix = value.flatten(1).double()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            # A few more directions than wanted, and power iterations, make the random method exact.
+            u, s, v = torch.svd_lowrank(matrix, q=min(r + 32, *matrix.shape), niter=6)
         root = s[:r].sqrt()
         state[wide] = (u[:, :r] * root).float().reshape(state[wide].shape)
         state[thin] = (v[:, :r] * root).T.float().reshape(state[thin].shape)

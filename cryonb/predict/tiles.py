@@ -140,7 +140,8 @@ def predict_tiles(
         Working memory beside it is that of a few tiles.
     """
     axes = [
-        tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align) for size in values.shape
+        tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align, blend=blend)
+        for size in values.shape
     ]
     out = np.zeros((n_classes, *values.shape), dtype=np.float16)
     tiles = list(product(*(range(len(axis.starts)) for axis in axes)))
