@@ -26,8 +26,14 @@ from cryonb.predict.emap2sec import (
 from cryonb.simulate.gaussian import gaussians
 from cryonb.train.library import UNLABELLED
 from cryonb.train.samples import IGNORED, turn
-from cryonb.train.stage import Stage, Training, prepare_library, real_table, start_state
-from cryonb.train.unet import scores_of
+from cryonb.train.stage import (
+    Stage,
+    Training,
+    prepare_library,
+    real_table,
+    scores_of,
+    start_state,
+)  # fmt: skip
 
 __all__ = ["Emap2secTraining"]
 

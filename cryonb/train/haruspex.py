@@ -11,9 +11,8 @@ from cryonb.label.haruspex import ORDER, UNASSIGNED, annotate, annotate_atoms
 from cryonb.networks.haruspex import LOST, Haruspex
 from cryonb.networks.unet import density_scale
 from cryonb.train.library import UNLABELLED
-from cryonb.train.samples import IGNORED, Mixture, Scenes, structure_weights, turn
-from cryonb.train.stage import Stage, Training, prepare_library, real_table, start_state
-from cryonb.train.unet import scores_of
+from cryonb.train.samples import IGNORED, Scenes, finish
+from cryonb.train.stage import CropStage, Training, mixed_samples, start_state
 from cryonb.volume import Volume
 
 __all__ = ["HaruspexTraining", "loss_of"]
@@ -22,8 +21,6 @@ VOXEL = 1.1
 #: R.m.s.d. of a whole deposited map over that of a box full of molecule: the molecule fills a
 #: tenth of the one and half of the other.
 _SHARE = 0.45
-#: Scenes of the validation set.
-_JUDGED = 12
 
 
 def loss_of(logits, label, weight: float):
@@ -46,17 +43,6 @@ def loss_of(logits, label, weight: float):
     return (entropy * weights).sum() / counts.sum().clamp(min=1)
 
 
-def _finish(rng, density, label, edge):
-    """Scale a box, crop it, turn it; labels lose what the network's convolutions lose."""
-    scale = density_scale(density) or 1.0
-    jitter = np.exp(rng.normal(0, 0.2)) / scale
-    start = rng.integers(4, density.shape[0] - edge - 3, 3)
-    x = density[tuple(slice(s, s + edge) for s in start)] * np.float32(jitter)
-    y = label[tuple(slice(s + LOST, s + edge - LOST) for s in start)]
-    x, y = turn(rng, x, y)
-    return np.ascontiguousarray(x, dtype=np.float16), np.ascontiguousarray(y)
-
-
 class AnnotatedSamples(Scenes):
     """Crops of simulated maps on 1.1 Å voxels, labelled as Haruspex labels its training data."""
 
@@ -75,7 +61,7 @@ class AnnotatedSamples(Scenes):
                 position, atoms["residue"], state, marks, volume, rms=_SHARE * volume.std
             )
             label = np.where(found.counts, found.label, IGNORED).astype(np.uint8)
-            x, y = _finish(rng, density, label, self.edge)
+            x, y = finish(rng, density, label, self.edge, lost=LOST)
             xs.append(x)
             ys.append(y)
         return np.stack(xs), np.stack(ys)
@@ -116,23 +102,19 @@ class RealAnnotated(torch.utils.data.Dataset):
             low = np.array(values.shape) - box
             start = np.clip(marked[rng.integers(len(marked))] - box // 2, 0, low)
             part = tuple(slice(s, s + box) for s in start)
-            x, y = _finish(rng, values[part].astype(np.float32), label[part], self.edge)
+            density = values[part].astype(np.float32)
+            x, y = finish(rng, density, label[part], self.edge, lost=LOST)
             xs.append(x)
             ys.append(y)
         return np.stack(xs), np.stack(ys)
 
 
-class HaruspexStage(Stage):
+class HaruspexStage(CropStage):
     """The only stage."""
 
-    clip = 1.0
-
-    def __init__(self, recipe, samples, validation):
-        super().__init__(recipe)
-        self._samples = samples
-        items = [validation[number] for number in range(_JUDGED)]
-        self._x = torch.from_numpy(np.concatenate([item[0] for item in items])).float()[:, None]
-        self._y = torch.from_numpy(np.concatenate([item[1] for item in items])).long()
+    names = ORDER
+    background = UNASSIGNED
+    judged = 12
 
     def network(self):
         """Make the network, from random weights or those that the recipe names."""
@@ -145,31 +127,9 @@ class HaruspexStage(Stage):
         """Make Adam with the recipe's epsilon."""
         return torch.optim.Adam(network.parameters(), lr=self.recipe.rate, eps=self.recipe.epsilon)
 
-    def batches(self, step):
-        """Iterate over crops, made by worker processes."""
-        recipe = self.recipe
-        loader = torch.utils.data.DataLoader(
-            self._samples,
-            batch_size=recipe.scenes,
-            sampler=range(step * recipe.scenes, recipe.steps * recipe.scenes),
-            num_workers=recipe.workers,
-            prefetch_factor=4 if recipe.workers else None,
-            persistent_workers=recipe.workers > 0,
-        )
-        for x, y in loader:
-            yield x.flatten(0, 1)[:, None].float(), y.flatten(0, 1).long()
-
     def loss(self, network, logits, y):
         """Give the loss."""
         return loss_of(logits, y, self.recipe.weight)
-
-    def scores(self, network, device, half):
-        """Give the share of annotated voxels that are right, and F1 of each element."""
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-            found = [network(x.to(device)).argmax(dim=1).cpu() for x in self._x.split(2)]
-        counts = self._y != IGNORED
-        found, truth = torch.cat(found)[counts].numpy(), self._y[counts].numpy()
-        return scores_of(truth, found, ORDER, background=UNASSIGNED)
 
 
 class HaruspexTraining(Training):
@@ -177,22 +137,9 @@ class HaruspexTraining(Training):
 
     def stages(self):
         """Give the only stage."""
-        recipe = self.recipe
-        library, training = prepare_library(recipe, self.run, self.progress)
-        weight = structure_weights(library.files)
-        options = {"edge": recipe.edge, "measured": recipe.measured}
-        limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean")}
-        samples = AnnotatedSamples(
-            library, weight * training, seed=recipe.seed, **options, **limits
+        self._stage = HaruspexStage(
+            self.recipe, *mixed_samples(self, AnnotatedSamples, RealAnnotated)
         )
-        validation = AnnotatedSamples(
-            library, weight * ~training, seed=recipe.seed + 10**6, **options, **limits
-        )
-        real = None
-        if recipe.real > 0:
-            real = RealAnnotated(*real_table(recipe), seed=recipe.seed, **options)
-        mixture = Mixture(samples, real, recipe.real, recipe.seed)
-        self._stage = HaruspexStage(recipe, mixture, validation)
         yield self._stage
 
     def result(self):

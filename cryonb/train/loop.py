@@ -134,6 +134,7 @@ def _run(
         torch.set_rng_state(stored["random"])
     log = _Log(run / f"log{stage.suffix}.csv", step)
     losses: list[float] = []
+    scores = None
     last_check = begin_time = time.monotonic()
     seconds_before = spent
 
@@ -187,7 +188,9 @@ def _run(
     if interrupted.number:
         bar.close()
         raise KeyboardInterrupt(f"stopped after step {step}; the same command goes on from there")
-    return average.cpu(), spent, _scores(stage, average.to(device), device, half)
+    # A run that had ended before has not been judged in this one.
+    scores = scores or _scores(stage, average, device, half)
+    return average.cpu(), spent, scores
 
 
 def train_network(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryonb.errors import CryonbError
 
-__all__ = ["Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe"]
+__all__ = ["CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe"]
 
 
 @dataclass(frozen=True)
@@ -123,40 +123,50 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class UNetRecipe(Recipe):
-    """Settings for our own network.
+class CropRecipe(Recipe):
+    """Settings of networks that learn from crops of maps.
 
     Attributes
     ----------
-    widths : tuple of int
-        Channels of the U-Net.
     edge, scenes, measured : int
         Edge of a crop, scenes a step, crops a scene.
     finest, coarsest : float
         Between which the resolution of simulated maps is drawn, in Å.
     clean : float
         Share of simulated maps without noise, solvent and mask.
-    class_weight : tuple of float
-        Of background, helix, strand, coil, nucleotide in the cross-entropy.
-    dice : float
-        Weight of the soft Dice loss.
     real : float
         Share of scenes that are crops of real maps.
     """
 
-    name: str = "unet"
-    architecture: str = "unet"
-    phantoms: int = 60
-    widths: tuple[int, ...] = (32, 64, 128, 192)
     edge: int = 48
     scenes: int = 4
     measured: int = 3
     finest: float = 1.6
     coarsest: float = 10.5
     clean: float = 0.0
+    real: float = 0.0
+
+
+@dataclass(frozen=True)
+class UNetRecipe(CropRecipe):
+    """Settings for our own network.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of the U-Net.
+    class_weight : tuple of float
+        Of background, helix, strand, coil, nucleotide in the cross-entropy.
+    dice : float
+        Weight of the soft Dice loss.
+    """
+
+    name: str = "unet"
+    architecture: str = "unet"
+    phantoms: int = 60
+    widths: tuple[int, ...] = (32, 64, 128, 192)
     class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
     dice: float = 0.5
-    real: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -219,25 +229,18 @@ class Emap2secRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class HaruspexRecipe(Recipe):
+class HaruspexRecipe(CropRecipe):
     """Settings for Haruspex, on maps divided by their `density_scale` (the original: as deposited).
+
+    The edge of a crop is 40 in the paper; a larger one costs less a voxel.
 
     Attributes
     ----------
-    edge, scenes, measured : int
-        Edge of a crop (40 in the paper; a larger one costs less a voxel), scenes a step, crops a
-        scene.
-    finest, coarsest : float
-        Between which the resolution of simulated maps is drawn, in Å.
-    clean : float
-        Share of simulated maps without noise, solvent and mask.
     weight : float
         Of all but true negatives (voxels that are or seem to be an element) against true negatives,
         which weigh 1; 16 in the paper and in the program.
     epsilon : float
         Adam's; 0.1 in the published program.
-    real : float
-        Share of scenes that are crops of real maps.
     """
 
     name: str = "haruspex"
@@ -248,12 +251,9 @@ class HaruspexRecipe(Recipe):
     edge: int = 64
     scenes: int = 2
     measured: int = 2
-    finest: float = 1.6
     coarsest: float = 5.0
-    clean: float = 0.0
     weight: float = 16.0
     epsilon: float = 1e-8
-    real: float = 0.0
 
 
 _KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe}

@@ -21,8 +21,8 @@ from cryonb.simulate.fourier import structure_factors
 from cryonb.train.library import UNLABELLED, Library
 
 __all__ = [
-    "IGNORED", "Mixture", "RealMap", "RealSamples", "Scenes", "SimulatedSamples", "paint",
-    "real_maps", "structure_weights", "turn",
+    "IGNORED", "Mixture", "RealMap", "RealSamples", "Scenes", "SimulatedSamples", "finish",
+    "paint", "real_maps", "structure_weights", "turn",
 ]  # fmt: skip
 
 #: Label of a voxel that the loss leaves out.
@@ -68,13 +68,32 @@ def turn(rng: np.random.Generator, *arrays):
     return turned
 
 
-def _finish(rng, density, label, edge, start):
-    """Normalise a box, crop it, turn it."""
-    scale = density_scale(density) or 1.0
-    jitter = np.exp(rng.normal(0, 0.2)) / scale
-    box = tuple(slice(s, s + edge) for s in start)
-    x = density[box] * np.float32(jitter)
-    x, y = turn(rng, x, label[box])
+def finish(rng: np.random.Generator, density, label, edge: int, *, lost: int = 0):
+    """Crop a box at random, scale its density, turn it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Of the place, the scale and the turn.
+    density, label : ndarray, shape (box, box, box)
+        The box, at least 8 voxels wider than the crop.
+    edge : int
+        Of the crop.
+    lost : int
+        Voxels that the network loses on each side, which the labels lose too.
+
+    Returns
+    -------
+    x : ndarray of float16, shape (edge, edge, edge)
+        Density over the box's `density_scale`, give or take a fifth.
+    y : ndarray, shape (edge - 2 lost, ...)
+        Labels.
+    """
+    start = rng.integers(4, density.shape[0] - edge - 3, 3)
+    jitter = np.exp(rng.normal(0, 0.2)) / (density_scale(density) or 1.0)
+    x = density[tuple(slice(s, s + edge) for s in start)] * np.float32(jitter)
+    y = label[tuple(slice(s + lost, s + edge - lost) for s in start)]
+    x, y = turn(rng, x, y)
     return np.ascontiguousarray(x, dtype=np.float16), np.ascontiguousarray(y)
 
 
@@ -215,9 +234,8 @@ class SimulatedSamples(Scenes):
             if label is None:
                 marks = atoms["label"] != UNLABELLED
                 label = paint(atoms["position"][marks], atoms["label"][marks], density.shape)
-            start = rng.integers(4, self.box - self.edge - 3, 3)
             seen = np.where((label > 0) & (label != IGNORED) & (density == 0), IGNORED, label)
-            x, y = _finish(rng, density, seen.astype(np.uint8), self.edge, start)
+            x, y = finish(rng, density, seen.astype(np.uint8), self.edge)
             xs.append(x)
             ys.append(y)
         return np.stack(xs), np.stack(ys)
@@ -366,8 +384,7 @@ class RealSamples(torch.utils.data.Dataset):
         # Density without a model may well be structure that nobody built.
         strange = (label == 0) & (density > 0.6)
         label[strange] = IGNORED
-        start = rng.integers(4, self.box - self.edge - 3, 3)
-        return _finish(rng, density, label, self.edge, start)
+        return finish(rng, density, label, self.edge)
 
 
 _S2: dict[int, np.ndarray] = {}

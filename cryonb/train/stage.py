@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,15 @@ from safetensors.torch import load_file
 from cryonb.errors import CryonbError
 from cryonb.train.library import Library, build_library, split
 from cryonb.train.recipe import Recipe
+from cryonb.train.samples import IGNORED, Mixture, structure_weights
 
-__all__ = ["Stage", "Training", "data_folder", "prepare_library", "real_table", "start_state"]
+__all__ = [
+    "CropStage", "Stage", "Training", "data_folder", "mixed_samples", "prepare_library",
+    "real_table", "scores_of", "start_state",
+]  # fmt: skip
 
 
-class Stage:
+class Stage(ABC):
     """One network to train.
 
     Attributes
@@ -37,9 +42,9 @@ class Stage:
     def __init__(self, recipe: Recipe):
         self.recipe, self.steps = recipe, recipe.steps
 
+    @abstractmethod
     def network(self) -> torch.nn.Module:
         """Make the network, with the weights that training begins with."""
-        raise NotImplementedError
 
     def optimiser(self, network) -> torch.optim.Optimizer:
         """Make the optimiser: AdamW, or plain Adam without decay."""
@@ -49,17 +54,17 @@ class Stage:
             )
         return torch.optim.Adam(network.parameters(), lr=self.recipe.rate)
 
+    @abstractmethod
     def batches(self, step: int):
         """Iterate over pairs of tensors (x, y) from step `step` on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, network, logits, y):
         """Give the loss, terms of the weights included."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, network, device: str, half: bool) -> dict[str, float]:
         """Judge the averaged network on what it never saw; the first score is the one to watch."""
-        raise NotImplementedError
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: warm-up, constant, cosine fall."""
@@ -72,7 +77,76 @@ class Stage:
         return float(recipe.rate * (0.5 - 0.5 * np.cos(np.pi * max(left, 0) / recipe.tail))) + 1e-6
 
 
-class Training:
+def scores_of(truth: np.ndarray, found: np.ndarray, names, *, background: int) -> dict[str, float]:
+    """Accuracy over voxels of any class but the background, and F1 of each such class.
+
+    Parameters
+    ----------
+    truth, found : ndarray of int, shape (n,)
+        Classes of voxels.
+    names : sequence of str
+        Of the classes.
+    background : int
+        Place of the background among them.
+    """
+    n = len(names)
+    table = np.bincount(truth * n + found, minlength=n * n).reshape(n, n)
+    f1 = 2 * np.diag(table) / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)
+    kept = np.arange(n) != background
+    inside = table[kept].sum()
+    scores = {"voxel_accuracy": float(np.diag(table)[kept].sum() / max(inside, 1))}
+    return scores | {f"f1_{names[i]}": float(f1[i]) for i in np.flatnonzero(kept)}
+
+
+class CropStage(Stage):
+    """Training on crops of maps: the only stage of a voxel-wise network.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Classes of the voxels.
+    background : int
+        Place of the background among them.
+    judged : int
+        Scenes of the validation set.
+    """
+
+    clip = 1.0
+    names: tuple[str, ...] = ()
+    background: int = 0
+    judged: int = 16
+
+    def __init__(self, recipe, samples, validation):
+        super().__init__(recipe)
+        self._samples = samples
+        items = [validation[number] for number in range(self.judged)]
+        self._x = torch.from_numpy(np.concatenate([item[0] for item in items])).float()[:, None]
+        self._y = torch.from_numpy(np.concatenate([item[1] for item in items])).long()
+
+    def batches(self, step):
+        """Iterate over crops, made by worker processes."""
+        recipe = self.recipe
+        loader = torch.utils.data.DataLoader(
+            self._samples,
+            batch_size=recipe.scenes,
+            sampler=range(step * recipe.scenes, recipe.steps * recipe.scenes),
+            num_workers=recipe.workers,
+            prefetch_factor=4 if recipe.workers else None,
+            persistent_workers=recipe.workers > 0,
+        )
+        for x, y in loader:
+            yield x.flatten(0, 1)[:, None].float(), y.flatten(0, 1).long()
+
+    def scores(self, network, device, half):
+        """Give voxel accuracy and F1 of each class on a fixed set of crops."""
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+            found = [network(x.to(device)).argmax(dim=1).cpu() for x in self._x.split(8)]
+        counts = self._y != IGNORED
+        found, truth = torch.cat(found)[counts].numpy(), self._y[counts].numpy()
+        return scores_of(truth, found, self.names, background=self.background)
+
+
+class Training(ABC):
     """All stages of one recipe.
 
     Parameters
@@ -90,13 +164,13 @@ class Training:
     def __init__(self, recipe: Recipe, run: Path, *, device: str, progress: bool):
         self.recipe, self.run, self.device, self.progress = recipe, run, device, progress
 
+    @abstractmethod
     def stages(self):
         """Iterate over the stages; the loop sets `trained` of each before it asks for the next."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> tuple[torch.nn.Module, dict]:
         """Give the network to ship and what its description must say."""
-        raise NotImplementedError
 
 
 def data_folder(recipe: Recipe) -> Path:
@@ -172,3 +246,30 @@ def start_state(recipe: Recipe) -> dict:
     if path.suffix == ".safetensors":
         return {key: value.float() for key, value in load_file(path).items()}
     return torch.load(path, map_location="cpu", weights_only=True)["average"]
+
+
+def mixed_samples(training: Training, simulated: type, real):
+    """Make the samples that a `CropStage` learns from, and those that judge it.
+
+    Parameters
+    ----------
+    training : Training
+        Its recipe has edge, measured, finest, coarsest, clean and real.
+    simulated : type
+        A kind of `Scenes`.
+    real : callable
+        Makes crops of real maps from the folder and the rows of its index.
+
+    Returns
+    -------
+    samples, validation : Dataset
+    """
+    recipe = training.recipe
+    library, train = prepare_library(recipe, training.run, training.progress)
+    weight = structure_weights(library.files)
+    options = {"edge": recipe.edge, "measured": recipe.measured}
+    limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean")}
+    samples = simulated(library, weight * train, seed=recipe.seed, **options, **limits)
+    validation = simulated(library, weight * ~train, seed=recipe.seed + 10**6, **options, **limits)
+    crops = real(*real_table(recipe), seed=recipe.seed, **options) if recipe.real > 0 else None
+    return Mixture(samples, crops, recipe.real, recipe.seed), validation
