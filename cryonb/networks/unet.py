@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["UNet", "density_scale"]
-
-
-def density_scale(values: np.ndarray) -> float:
-    """Give a typical density of the molecule: Σ v³ / Σ v² over positive values.
-
-    Zeros around a masked molecule, however many, do not change it, and noise hardly does, which
-    mean, sigma and percentiles cannot say.
-
-    Parameters
-    ----------
-    values : ndarray
-        Densities, any shape.
-
-    Returns
-    -------
-    float
-        Zero if nothing is positive.
-    """
-    positive = np.maximum(values.ravel(), 0).astype(np.float64)
-    square = float(np.dot(positive, positive))
-    return float(np.dot(positive * positive, positive) / square) if square > 0 else 0.0
+__all__ = ["UNet"]
 
 
 class _Residual(nn.Module):

@@ -10,6 +10,7 @@ import numpy as np
 
 from cryonb.errors import WeightsError
 from cryonb.files.atomic import written_beside
+from cryonb.process.level import density_scale
 from cryonb.volume import CLASSES
 
 __all__ = ["LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights"]
@@ -110,8 +111,6 @@ class LoadedNetwork:
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
         """Scale a whole map as in training: divided by its `density_scale`."""
-        from cryonb.networks.unet import density_scale
-
         scale = density_scale(values)
         return values / np.float32(scale) if scale > 0 else values
 

@@ -20,6 +20,8 @@ __all__ = [
 
 #: Edge of a window in voxels, and voxels from its first to its middle.
 EDGE, HALF = 11, 5
+#: Outputs of the dense form at a border that feel the zeros beyond it.
+RIM = 3
 #: Our classes of the original's columns: other, strand, helix, background.
 COLUMNS = tuple(CLASSES.index(name) for name in ("coil", "strand", "helix", "background"))
 
@@ -338,9 +340,8 @@ def _windowed(module, view, centre, batch, progress) -> np.ndarray:
     return out
 
 
-#: Most windows along the edge of a block of the dense form, and the voxels around a block that
-#: feel the zeros beyond it.
-_BLOCK, _MARGIN = 40, 6
+#: Most windows along the edge of a block of the dense form.
+_BLOCK = 40
 #: Windows that the dense layers take at a time.
 _BATCH = 1024
 
@@ -361,8 +362,8 @@ def _dense(module, values, stride, centre, progress) -> np.ndarray:
     first = centre.min(axis=0)
     count = centre.max(axis=0) + 1 - first
     sizes = -(-count // -(-count // _BLOCK))
-    low = HALF + _MARGIN
-    edges = 2 * (sizes + HALF + _MARGIN)
+    low = HALF + 2 * RIM
+    edges = 2 * (sizes + HALF + 2 * RIM)
     # Enough zeros that every block lies inside.
     padded = np.pad(values, [(low, low + 2 * int(size)) for size in sizes])
     block = (centre - first) // sizes
@@ -372,7 +373,7 @@ def _dense(module, values, stride, centre, progress) -> np.ndarray:
     for rows in tqdm(groups, desc="blocks", disable=not progress, leave=False):
         start = first + block[rows[0]] * sizes
         box = tuple(slice(2 * s, 2 * s + e) for s, e in zip(start, edges, strict=True))
-        out[rows] = _of_block(module, padded[box], centre[rows] - start + _MARGIN // 2)
+        out[rows] = _of_block(module, padded[box], centre[rows] - start + RIM)
     return out
 
 

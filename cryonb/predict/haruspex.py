@@ -12,7 +12,8 @@ from cryonb.files.mrc import write_map
 from cryonb.grid import Grid
 from cryonb.label.haruspex import ORDER
 from cryonb.networks.haruspex import LOST, TOUCHED
-from cryonb.predict.tiles import noise_level, predict_tiles
+from cryonb.predict.tiles import predict_tiles
+from cryonb.process.level import density_scale, noise_level
 from cryonb.process.resample import resample
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
@@ -26,7 +27,7 @@ _CHANNELS = {"sheet": "strand", "helix": "helix", "nucleotide": "nucleotide",
 
 def predict_haruspex(
     volume: Volume, network, *, scaled: bool = False, rescale: bool = True, tile: int = 128,
-    skip: bool = True, progress: bool = True,
+    batch: int = 1, skip: bool = True, progress: bool = True,
 ) -> ProbabilityVolume:  # fmt: skip
     """Run Haruspex's network over a map.
 
@@ -44,6 +45,8 @@ def predict_haruspex(
     tile : int
         Largest edge of a tile in voxels, a multiple of 4. The original's is 40; larger ones share
         more, and agree with each other wherever the network's padding does not reach.
+    batch : int
+        Tiles a call.
     skip : bool
         Leave out tiles in which nothing is above the noise.
     progress : bool
@@ -67,11 +70,7 @@ def predict_haruspex(
         )
     if rescale and (max(volume.voxel_size) > 1.2 or min(volume.voxel_size) < 1.0):
         volume = resample(volume, 1.1)
-    from cryonb.networks.unet import density_scale
-
-    typical = density_scale(volume.values) or 1.0
-    noise = noise_level(volume.values / np.float32(typical)) * typical
-    scale = typical if scaled else 1.0
+    scale = (density_scale(volume.values) or 1.0) if scaled else 1.0
     values = np.pad(volume.values / np.float32(scale), _RIM)
     found = predict_tiles(
         values,
@@ -82,7 +81,8 @@ def predict_haruspex(
         multiple=4,
         align=4,
         blend=0,
-        noise=noise / scale if skip else -np.inf,
+        batch=batch,
+        noise=noise_level(volume.values) / scale if skip else -np.inf,
         progress=progress,
     )
     inner = (slice(None), *[slice(_RIM, -_RIM)] * 3)

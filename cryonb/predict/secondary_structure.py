@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError
-from cryonb.predict.tiles import noise_level, predict_tiles
+from cryonb.predict.tiles import predict_tiles
+from cryonb.process.level import noise_level
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
@@ -14,7 +15,8 @@ __all__ = ["emap2sec_windows", "predict_sse"]
 
 def predict_sse(
     volume: Volume, *, method: str = "unet", on: str = "input", device: str | None = None,
-    tile: int = 96, batch: int = 1, contour: float | None = None, progress: bool = True, **options,
+    tile: int | None = None, batch: int | None = None, contour: float | None = None,
+    progress: bool = True, **options,
 ) -> ProbabilityVolume:  # fmt: skip
     """Predict the class of each voxel: background, helix, strand, coil or nucleotide.
 
@@ -32,8 +34,9 @@ def predict_sse(
         On which grid to give the result: the map's own, or the network's.
     device : str, optional
         Where torch computes: CUDA, then MPS, then CPU by default.
-    tile, batch : int
-        Edge of a tile in voxels, and tiles a call: what a GPU's memory allows.
+    tile, batch : int, optional
+        Edge of a tile in voxels, and tiles (for Emap2sec: windows) a call: what memory allows. By
+        default the network's own choice.
     contour : float, optional
         Contour level for Emap2sec, which looks at nothing below; estimated from the noise by
         default. Other methods do not need it.
@@ -50,7 +53,7 @@ def predict_sse(
     Raises
     ------
     CryonbError
-        If the map has no positive density.
+        If the map has no positive density, or tiles are asked of Emap2sec, which has none.
     WeightsError
         If the weights are missing or damaged.
     """
@@ -64,12 +67,15 @@ def predict_sse(
             f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
         )
     module, about = load_module(method, device=device)
+    options |= {key: n for key, n in (("tile", tile), ("batch", batch)) if n is not None}
     if about["architecture"] == "haruspex":
         from cryonb.predict.haruspex import predict_haruspex
 
         scaled = about.get("scaled", False)
         result = predict_haruspex(volume, module, scaled=scaled, progress=progress, **options)
     elif about["architecture"] == "emap2sec":
+        if tile is not None:
+            raise CryonbError(f"Emap2sec works on windows, but tiles of {tile} voxels were asked.")
         result = _by_windows(volume, module, contour, progress, options)
     else:
         network = LoadedNetwork(module, about, choose_device(device))
@@ -79,10 +85,9 @@ def predict_sse(
             values,
             network,
             n_classes=len(network.classes),
-            edge=tile,
+            edge=options.pop("tile", 96),
             rim=network.rim,
             multiple=network.multiple,
-            batch=batch,
             noise=noise_level(values),
             progress=progress,
             **options,
@@ -131,11 +136,9 @@ def emap2sec_windows(volume: Volume, module, *, contour: float | None = None, **
     cryonb.predict.emap2sec.Windows
         Both phases' answers.
     """
-    from cryonb.networks.unet import density_scale
     from cryonb.predict.emap2sec import predict_windows
 
     unit = _on_voxels_of(volume, 1.0)
     if contour is None:
-        scale = density_scale(unit.values)
-        contour = noise_level(unit.values / np.float32(scale)) * scale
+        contour = noise_level(unit.values)
     return predict_windows(unit, module, contour=contour, **options)

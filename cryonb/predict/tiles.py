@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
 
-__all__ = ["Axis", "noise_level", "predict_tiles", "tile_axis"]
+__all__ = ["Axis", "predict_tiles", "tile_axis"]
 
 
 @dataclass(frozen=True)
@@ -194,28 +194,3 @@ def _add(out, axes, tile, probabilities) -> None:
     weight = z[:, None, None] * y[None, :, None] * x[None, None, :]
     for channel, values in enumerate(probabilities):
         out[(channel, *target)] += (values[tuple(kept)] * weight).astype(np.float16)
-
-
-#: The least and the greatest that `noise_level` gives.
-_LEAST, _MOST = 0.02, 0.25
-
-
-def noise_level(values: np.ndarray) -> float:
-    """Give the density below which a tile holds nothing worth running.
-
-    Five standard deviations of the noise, estimated by the median absolute deviation (the molecule
-    fills a small part of a box), but never more than a quarter of the molecule's typical density;
-    where a mask has zeroed a good part of the map there is no noise to estimate.
-
-    Parameters
-    ----------
-    values : ndarray, shape (z, y, x)
-        Density over `density_scale`.
-    """
-    # Every few sections tell as much as all of them.
-    some = values[:: max(values.shape[0] // 32, 1)]
-    if (some == 0).mean() > 0.3:
-        return _LEAST
-    middle = np.median(some)
-    deviation = 1.4826 * np.median(np.abs(some - middle))
-    return float(np.clip(middle + 5 * deviation, _LEAST, _MOST))

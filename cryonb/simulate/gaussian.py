@@ -51,20 +51,20 @@ def gaussian_map(
     CryonbError
         If the recipe is unknown or the resolution is not positive.
     """
-    if recipe not in _SIGMA:
-        known = ", ".join(_SIGMA)
-        raise CryonbError(f"A recipe of {known} was expected, but {recipe!r} was given.")
-    if not resolution > 0:
-        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
     atoms = Atoms.from_structure(model)
     if grid is None:
         grid = Grid.around(atoms.position, voxel_size, 3 * resolution if margin is None else margin)
-    volume = gaussians(atoms.position, atoms.element, grid, _SIGMA[recipe](resolution), device)
+    volume = gaussians(
+        atoms.position, atoms.element, grid, resolution=resolution, recipe=recipe, device=device
+    )
     return volume.replace(note=f"simulated by {recipe} at {resolution:g} Å")
 
 
-def gaussians(position, element, grid: Grid, sigma: float, device: str | None = None) -> Volume:
-    """Put one Gaussian on each point.
+def gaussians(
+    position, element, grid: Grid, *, resolution: float, recipe: str = "molmap",
+    device: str | None = None,
+) -> Volume:  # fmt: skip
+    """Put one Gaussian on each point: `gaussian_map` of bare arrays.
 
     Parameters
     ----------
@@ -74,11 +74,15 @@ def gaussians(position, element, grid: Grid, sigma: float, device: str | None = 
         Atomic numbers, the weights.
     grid : Grid
         Where the map is wanted.
-    sigma : float
-        Width in Å.
-    device : str, optional
-        Where torch computes.
+    resolution, recipe, device
+        As in `gaussian_map`.
     """
+    if recipe not in _SIGMA:
+        known = ", ".join(_SIGMA)
+        raise CryonbError(f"A recipe of {known} was expected, but {recipe!r} was given.")
+    if not resolution > 0:
+        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
+    sigma = _SIGMA[recipe](resolution)
     b = np.full((len(position), 1), 8 * np.pi**2 * sigma**2)
     a = np.asarray(element)[:, None].astype(np.float64)
     return gaussian_sum(position, a, b, grid, device=device)

@@ -17,6 +17,7 @@ from cryonb.networks.emap2sec import DenseEmap2sec, Emap2sec, PhaseOne, PhaseTwo
 from cryonb.predict.emap2sec import (
     EDGE,
     HALF,
+    RIM,
     neighbours_of,
     phase_one,
     unit_range,
@@ -40,8 +41,6 @@ __all__ = ["Emap2secTraining"]
 _BACKGROUND = ORDER.index("background")
 #: Windows a class, or crops, that each look at the validation set takes.
 _JUDGED, _JUDGED_CROPS = 300, 12
-#: Outputs at a crop's border that feel the zeros beyond it.
-_RIM = 3
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,11 @@ class ScaledMap:
 def simulated_map(columns: dict, recipe) -> ScaledMap:
     """Simulate a map of one structure (`Library.part`) as the paper does.
 
-    A Gaussian on each atom, weighted by atomic number, of sigma resolution / (π√2): what EMAN2's
-    program makes.
+    A Gaussian on each atom, weighted by atomic number: what EMAN2's program makes.
     """
     grid = Grid.around(columns["position"], 1.0, 1.5 * recipe.resolution)
-    sigma = recipe.resolution / (np.pi * np.sqrt(2))
-    density = gaussians(columns["position"], columns["element"], grid, sigma).values
+    position, resolution = columns["position"], recipe.resolution
+    density = gaussians(position, columns["element"], grid, resolution=resolution).values
     scaled = unit_range(density, contour=recipe.contour * density.max())
     alpha = columns["alpha"] & (columns["label"] != UNLABELLED)
     label = FROM_OURS[columns["label"][alpha]]
@@ -91,16 +89,14 @@ def real_scaled_maps(folder, table) -> list[ScaledMap]:
     """Read real maps and models; the contour level is estimated from the noise."""
     from cryonb.files.model import read_model
     from cryonb.files.mrc import read_map
-    from cryonb.networks.unet import density_scale
-    from cryonb.predict.tiles import noise_level
+    from cryonb.process.level import noise_level
     from cryonb.process.resample import resample
     from cryonb.train.library import model_columns
 
     maps = []
     for row in table.itertuples():
         volume = resample(read_map(folder / row.map), 1.0)
-        scale = density_scale(volume.values)
-        scaled = unit_range(volume.values, contour=noise_level(volume.values / scale) * scale)
+        scaled = unit_range(volume.values, contour=noise_level(volume.values))
         columns = model_columns(read_model(folder / row.model))
         alpha = columns["alpha"] & (columns["label"] != UNLABELLED)
         label = FROM_OURS[columns["label"][alpha]]
@@ -240,7 +236,7 @@ class DenseStage(Stage):
         low = np.maximum(-start, 0)
         x[tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))] = part
         n = edge // 2 - HALF
-        place = np.stack(np.meshgrid(*[np.arange(_RIM, n - _RIM)] * 3, indexing="ij"), axis=-1)
+        place = np.stack(np.meshgrid(*[np.arange(RIM, n - RIM)] * 3, indexing="ij"), axis=-1)
         centre = 2 * place + HALF
         points = entry.grid.to_points(centre + start)
         label = nearest_class(entry.position, entry.label, points.reshape(-1, 3))
@@ -248,7 +244,7 @@ class DenseStage(Stage):
         # Where no window is, nothing is learnt.
         empty = x[tuple(np.moveaxis(centre, -1, 0))] == 0
         y = np.full((n,) * 3, IGNORED)
-        inner = (slice(_RIM, n - _RIM),) * 3
+        inner = (slice(RIM, n - RIM),) * 3
         y[inner] = np.where(empty | (label == _BACKGROUND), IGNORED, label)
         if self.recipe.turns:
             x, y = turn(rng, x, y)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from cryonb.grid import Grid
 from cryonb.label.haruspex import ORDER, UNASSIGNED, annotate, annotate_atoms
 from cryonb.networks.haruspex import LOST, Haruspex
-from cryonb.networks.unet import density_scale
+from cryonb.process.level import density_scale
 from cryonb.train.library import UNLABELLED
 from cryonb.train.samples import IGNORED, Scenes, finish
 from cryonb.train.stage import CropStage, Training, mixed_samples, start_state

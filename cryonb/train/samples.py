@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from cryonb.grid import Grid
 from cryonb.label.voxels import nearest_labels
-from cryonb.networks.unet import density_scale
+from cryonb.process.level import density_scale
 from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
 from cryonb.simulate.fourier import structure_factors
 from cryonb.train.library import UNLABELLED, Library

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryonb.errors import WeightsError
-from cryonb.networks.unet import UNet, density_scale
+from cryonb.networks.unet import UNet
 from cryonb.networks.weights import load_network, save_weights
 from cryonb.volume import CLASSES
 
@@ -40,14 +40,6 @@ def test_the_head_puts_voxels_back_where_they_were(small):
         change = (small(y) - small(x)).abs().sum(1)[0]
     where = np.unravel_index(int(change.argmax()), change.shape)
     assert np.abs(np.array(where) - (11, 30, 20)).max() <= 3
-
-
-def test_scale_ignores_zeros_and_follows_the_density(rng):
-    values = rng.normal(1, 0.2, (9, 9, 9))
-    scale = density_scale(values)
-    assert density_scale(np.pad(values, 12)) == pytest.approx(scale)
-    assert density_scale(7 * values) == pytest.approx(7 * scale)
-    assert density_scale(np.zeros((3, 3, 3))) == 0
 
 
 def test_weights_survive_the_disk(small, tmp_path):
