@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
-from cryonb.evaluate.benchmark import judge, table_of
+from cryonb.evaluate.benchmark import judge
 from cryonb.files.atomic import written_beside
 
 __all__ = ["Benchmark", "benchmark"]
@@ -129,7 +129,8 @@ def benchmark(
         if out is not None:
             _keep(Path(out), rows, done)
     bar.close()
-    return Benchmark(table_of(rows))
+    table = pd.DataFrame(rows).sort_values(["method", "name"], kind="stable")
+    return Benchmark(table.reset_index(drop=True))
 
 
 def _key(case: dict, method: str) -> tuple:

@@ -6,7 +6,6 @@ import time
 import warnings
 
 import numpy as np
-import pandas as pd
 
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
@@ -20,7 +19,7 @@ from cryonb.predict.secondary_structure import emap2sec_windows, predict_sse
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.volume import CLASSES, ProbabilityVolume
 
-__all__ = ["judge", "table_of", "with_background_as_coil"]
+__all__ = ["judge", "with_background_as_coil"]
 
 #: Scores of Emap2sec's paper that a row has, under "window_<name>".
 _WINDOW_SCORES = ("q3", "f1", "accuracy", "relaxed_f1", "relaxed_accuracy", "segments_helix",
@@ -46,9 +45,8 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
     dict
         The entries of the case, method, seconds (of the prediction, reading and judging left
         out), the keys of `evaluate_sse`'s summary, n_protein (residues that q3 is over), those of
-        Emap2sec's paper as window_* (from the classes at points 2 Å apart, for every method), and
-        for Emap2sec
-        window_q3_one and window_f1_one, those of its first phase.
+        Emap2sec's paper as window_* (for every method from the classes at points about 2 Å apart),
+        and for Emap2sec window_q3_one and window_f1_one, those of its first phase.
     """
     from cryonb.networks.weights import load_module
 
@@ -108,7 +106,7 @@ def with_background_as_coil(probabilities: ProbabilityVolume) -> ProbabilityVolu
 
 
 def _on_strides(probabilities: ProbabilityVolume) -> tuple[np.ndarray, np.ndarray]:
-    """Read classes in the original's order at points 2 Å apart."""
+    """Read classes in the original's order at points about 2 Å apart."""
     step = max(round(2 / probabilities.voxel_size[0]), 1)
     grid = window_grid(probabilities.grid, step)
     part = probabilities.values[:, ::step, ::step, ::step]
@@ -123,9 +121,3 @@ def _window_scores(model, points, label) -> dict[str, float]:
         return {}
     scores = emap2sec_scores(model, points, label)
     return {f"window_{key}": scores[key] for key in _WINDOW_SCORES}
-
-
-def table_of(rows) -> pd.DataFrame:
-    """Put rows into a tidy table, sorted by method and name."""
-    table = pd.DataFrame(rows)
-    return table.sort_values(["method", "name"], kind="stable").reset_index(drop=True)

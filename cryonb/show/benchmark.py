@@ -32,6 +32,13 @@ def _diagonal(axes) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
 
 
+def _marks(axes, table: pd.DataFrame, x: str, y: str) -> None:
+    """One mark a map, one kind of mark a method."""
+    for k, (method, part) in enumerate(table.groupby("method")):
+        axes.plot(part[x], part[y], _MARKS[k % len(_MARKS)], label=method, alpha=0.8)
+    axes.legend(frameon=False)
+
+
 def plot_groups(table: pd.DataFrame, *, score: str = "q3", published=None) -> Picture:
     """Draw box plots of a score by group, one box a method.
 
@@ -79,10 +86,8 @@ def plot_resolution(table: pd.DataFrame, *, score: str = "q3") -> Picture:
     table = _columns(table, "resolution", "method", score)
     picture = Picture(6, 4)
     axes = picture.subplots()
-    for k, (method, part) in enumerate(table.groupby("method")):
-        axes.plot(part["resolution"], part[score], _MARKS[k % len(_MARKS)], label=method, alpha=0.8)
+    _marks(axes, table, "resolution", score)
     axes.set(xlabel="resolution (Å)", ylabel=score, ylim=(0, 1))
-    axes.legend(frameon=False)
     return picture
 
 
@@ -91,13 +96,9 @@ def plot_phases(table: pd.DataFrame, *, score: str = "window_q3") -> Picture:
     table = _columns(table, f"{score}_one", score)
     picture = Picture(4.5, 4.5)
     axes = picture.subplots()
-    for k, (method, part) in enumerate(table.groupby("method")):
-        axes.plot(
-            part[f"{score}_one"], part[score], _MARKS[k % len(_MARKS)], label=method, alpha=0.8
-        )
+    _marks(axes, table, f"{score}_one", score)
     _diagonal(axes)
     axes.set(xlabel=f"{score}, phase 1", ylabel=f"{score}, phase 2")
-    axes.legend(frameon=False)
     return picture
 
 
@@ -106,13 +107,8 @@ def plot_precision_recall(table: pd.DataFrame) -> Picture:
     table = _columns(table, "haruspex_recall", "haruspex_precision")
     picture = Picture(4.5, 4.5)
     axes = picture.subplots()
-    for k, (method, part) in enumerate(table.groupby("method")):
-        axes.plot(
-            part["haruspex_recall"], part["haruspex_precision"], _MARKS[k % len(_MARKS)],
-            label=method, alpha=0.8,
-        )  # fmt: skip
+    _marks(axes, table, "haruspex_recall", "haruspex_precision")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="recall", ylabel="precision")
-    axes.legend(frameon=False)
     return picture
 
 

@@ -159,7 +159,8 @@ def _draw_piece(axes, piece, start: int) -> list[tuple[int, int]]:
         )  # fmt: skip
     confidence = piece[list(CLASSES)].to_numpy().max(axis=1)
     axes.plot(x, confidence, color="black", linewidth=0.8)
-    axes.text(start - 0.5, 2.25, f"chain {piece['chain'].iloc[0]}", fontsize=8)
+    chain = piece["chain"].iloc[0].strip()
+    axes.text(start - 0.5, 2.25, f"chain {chain}" if chain else "", fontsize=8)
     return [(start + k, piece["number"].iloc[k]) for k in range(0, len(piece), 10)]
 
 
