@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo", "truncated"]
+__all__ = ["DenseEmap2sec", "Emap2sec", "PhaseOne", "PhaseTwo", "as_dense", "truncated"]
 
 
 def _dense(inputs: int, outputs: int, rank: int | None) -> nn.Module:
@@ -20,6 +20,19 @@ def _dense(inputs: int, outputs: int, rank: int | None) -> nn.Module:
     if rank is None:
         return nn.Linear(inputs, outputs)
     return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+
+
+def _begin(network: nn.Module) -> None:
+    """Draw the weights that training begins with, by He's rule; biases are zero.
+
+    The program draws from a normal distribution of standard deviation 0.1, cut at two, and has
+    biases of 0.1: signals then grow from layer to layer.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class _Convolutions(nn.Module):
@@ -67,6 +80,7 @@ class PhaseOne(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.fc2 = nn.Linear(1024, 256)
         self.out = nn.Linear(256, 3)
+        _begin(self)
 
     @property
     def options(self) -> dict:
@@ -105,6 +119,7 @@ class PhaseTwo(nn.Module):
         first, *others = pairwise((108, 1024, 1024, 1024, 1024, 256))
         self.hidden = nn.ModuleList([nn.Linear(*first), *(_dense(*n, rank) for n in others)])
         self.out = nn.Linear(256, 4)
+        _begin(self)
 
     @property
     def options(self) -> dict:
@@ -149,6 +164,7 @@ class DenseEmap2sec(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.fc2 = nn.Conv3d(1024, 256, 1)
         self.out = nn.Conv3d(256, 3, 1)
+        _begin(self)
 
     @property
     def options(self) -> dict:
@@ -167,6 +183,23 @@ class DenseEmap2sec(nn.Module):
     def forward(self, x):
         """Map a density to logits of (other, strand, helix) on the grid of the stride."""
         return self.classify(self.features(x))
+
+
+def as_dense(one: PhaseOne) -> DenseEmap2sec:
+    """Give the dense form with the weights of windows.
+
+    The dense form's convolutions see what lies beyond a window where these learnt from zeros, so
+    train it on.
+    """
+    dense = DenseEmap2sec(one.rank)
+    state = dict(one.state_dict())
+    for key, theirs in dense.state_dict().items():
+        weight = state[key]
+        if theirs.ndim == 5 and weight.ndim == 2 and theirs.shape[2] == 6:
+            weight = weight.reshape(-1, 6, 6, 6, 128).permute(0, 4, 1, 2, 3)
+        state[key] = weight.reshape(theirs.shape)
+    dense.load_state_dict(state)
+    return dense
 
 
 class Emap2sec(nn.Module):

@@ -13,7 +13,14 @@ from cryonb.errors import CryonbError
 from cryonb.files.atomic import written_beside
 from cryonb.grid import Grid
 from cryonb.label.emap2sec import FROM_OURS, ORDER, nearest_class
-from cryonb.networks.emap2sec import DenseEmap2sec, Emap2sec, PhaseOne, PhaseTwo, truncated
+from cryonb.networks.emap2sec import (
+    DenseEmap2sec,
+    Emap2sec,
+    PhaseOne,
+    PhaseTwo,
+    as_dense,
+    truncated,
+)
 from cryonb.predict.emap2sec import (
     EDGE,
     HALF,
@@ -26,6 +33,8 @@ from cryonb.predict.emap2sec import (
 )
 from cryonb.simulate.gaussian import gaussians
 from cryonb.train.library import UNLABELLED
+from cryonb.train.norms import folded, normed
+from cryonb.train.recipe import Emap2secRecipe
 from cryonb.train.samples import IGNORED, turn
 from cryonb.train.stage import (
     Stage,
@@ -160,11 +169,14 @@ class WindowStage(Stage):
         self._truth = judged.label
 
     def network(self):
-        """Make the first phase."""
-        network = PhaseOne()
-        if self.recipe.start:
-            network.load_state_dict(_part(start_state(self.recipe), "one."))
-        return network
+        """Make the first phase, from random weights or those that the recipe names."""
+        one = _started(self.recipe) if self.recipe.start else PhaseOne()
+        if one.dense or one.rank:
+            raise CryonbError(
+                "Weights of Emap2sec's windows with a whole first dense layer were expected to "
+                f"start from, but {self.recipe.start} has others."
+            )
+        return normed(one, last="out") if self.recipe.normed else one
 
     def batches(self, step):
         """Iterate over windows: every one once, in random order, then again."""
@@ -218,11 +230,17 @@ class DenseStage(Stage):
         self._x, self._y = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
 
     def network(self):
-        """Make the dense first phase, with a thin first dense layer if the recipe wants one."""
-        network = DenseEmap2sec(self.recipe.rank or None)
+        """Make the dense first phase, its first dense layer thin if the recipe wants so."""
+        rank = self.recipe.rank or None
+        one = DenseEmap2sec(rank)
         if self.recipe.start:
-            network.load_state_dict(_part(start_state(self.recipe), "one."))
-        return network
+            one = _started(self.recipe)
+            one = one if one.dense else as_dense(one)
+            if one.rank != rank:
+                both = Emap2sec(dense=True, rank=one.rank)
+                both.one = one
+                one = truncated(both, rank=rank, rank_two=None).one
+        return normed(one, last="out") if self.recipe.normed else one
 
     def _crop(self, rng, maps):
         """Cut a crop around a random Cα atom and label its windows."""
@@ -230,9 +248,10 @@ class DenseStage(Stage):
         entry = maps[rng.integers(len(maps))]
         atom = entry.position[rng.integers(len(entry.position))]
         start = np.round(entry.grid.to_index(atom) - edge / 2).astype(int) + rng.integers(-8, 9, 3)
-        inside = [slice(max(s, 0), max(s + edge, 0)) for s in start]
+        inside = [slice(max(s, 0), max(s + edge - 1, 0)) for s in start]
         part = entry.values[tuple(inside)].astype(np.float32)
-        x = np.zeros((edge,) * 3, dtype=np.float32)
+        # With one voxel less, the middles of windows stay middles of windows when it is turned.
+        x = np.zeros((edge - 1,) * 3, dtype=np.float32)
         low = np.maximum(-start, 0)
         x[tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))] = part
         n = edge // 2 - HALF
@@ -248,7 +267,7 @@ class DenseStage(Stage):
         y[inner] = np.where(empty | (label == _BACKGROUND), IGNORED, label)
         if self.recipe.turns:
             x, y = turn(rng, x, y)
-        return np.ascontiguousarray(x)[None], np.ascontiguousarray(y).astype(np.int64)
+        return np.pad(x, (0, 1))[None], np.ascontiguousarray(y).astype(np.int64)
 
     def batches(self, step):
         """Iterate over crops."""
@@ -343,10 +362,17 @@ class PhaseTwoStage(Stage):
         return scores_of(self._truth[near], torch.cat(found).numpy(), ORDER, background=_BACKGROUND)
 
 
-def _part(state: dict, prefix: str) -> dict:
-    """Give the entries of one submodule; all of them where there is no such prefix."""
-    found = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)}
-    return found or state
+def _started(recipe: Emap2secRecipe) -> PhaseOne | DenseEmap2sec:
+    """Make the first phase with the weights that the recipe starts from."""
+    state = start_state(recipe)
+    state = {key.removeprefix("one."): v for key, v in state.items() if not key.startswith("two.")}
+    with_norms = any(".norm." in key for key in state)
+    thin = next((v for key, v in state.items() if key.startswith("fc1.0.")), None)
+    kind = DenseEmap2sec if state["out.weight"].ndim == 5 else PhaseOne
+    one = kind(None if thin is None else thin.shape[0])
+    one = normed(one, last="out") if with_norms else one
+    one.load_state_dict(state)
+    return folded(one)
 
 
 class Emap2secTraining(Training):

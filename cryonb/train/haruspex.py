@@ -11,6 +11,7 @@ from cryonb.label.haruspex import ORDER, UNASSIGNED, annotate, annotate_atoms
 from cryonb.networks.haruspex import LOST, Haruspex
 from cryonb.process.level import density_scale
 from cryonb.train.library import UNLABELLED
+from cryonb.train.norms import normed
 from cryonb.train.samples import IGNORED, Scenes, finish
 from cryonb.train.stage import CropStage, Training, mixed_samples, start_state
 from cryonb.volume import Volume
@@ -121,7 +122,7 @@ class HaruspexStage(CropStage):
         network = Haruspex()
         if self.recipe.start:
             network.load_state_dict(start_state(self.recipe))
-        return network
+        return normed(network, last="conv7") if self.recipe.normed else network
 
     def optimiser(self, network):
         """Make Adam with the recipe's epsilon."""

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from cryonb.files.atomic import written_beside
 from cryonb.networks.weights import bfloat16_is_fast, choose_device, save_weights
+from cryonb.train.norms import folded
 from cryonb.train.recipe import Recipe
 from cryonb.train.stage import Stage
 
@@ -190,7 +191,7 @@ def _run(
         raise KeyboardInterrupt(f"stopped after step {step}; the same command goes on from there")
     # A run that had ended before has not been judged in this one.
     scores = scores or _scores(stage, average, device, half)
-    return average.cpu(), spent, scores
+    return folded(average.cpu()), spent, scores
 
 
 def train_network(

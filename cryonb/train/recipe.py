@@ -179,6 +179,9 @@ class Emap2secRecipe(Recipe):
         Å of the simulated maps; 0 trains on `real_maps` alone.
     dense : bool
         Train the dense form of the first phase.
+    normed : bool
+        Learn the first phase with batch normalisation, which is folded into its layers at the end.
+        The paper has none; without it nothing is learnt for the first hundreds of steps.
     maps, maps_two : int
         Maps for the first phase, and others for the second.
     windows : int
@@ -213,6 +216,7 @@ class Emap2secRecipe(Recipe):
     workers: int = 0
     resolution: float = 6.0
     dense: bool = False
+    normed: bool = False
     maps: int = 300
     maps_two: int = 32
     windows: int = 31951
@@ -241,6 +245,9 @@ class HaruspexRecipe(CropRecipe):
         which weigh 1; 16 in the paper and in the program.
     epsilon : float
         Adam's; 0.1 in the published program.
+    normed : bool
+        Learn with batch normalisation, which is folded into the layers at the end. The paper has
+        none.
     """
 
     name: str = "haruspex"
@@ -254,6 +261,7 @@ class HaruspexRecipe(CropRecipe):
     coarsest: float = 5.0
     weight: float = 16.0
     epsilon: float = 1e-8
+    normed: bool = False
 
 
 _KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe}

@@ -13,7 +13,7 @@ import torch
 from cryonb import cli
 from cryonb.errors import WeightsError
 from cryonb.files.tensorflow_checkpoint import read_checkpoint
-from cryonb.networks.emap2sec import DenseEmap2sec, Emap2sec, PhaseOne, PhaseTwo
+from cryonb.networks.emap2sec import DenseEmap2sec, Emap2sec, PhaseOne, PhaseTwo, as_dense
 from cryonb.networks.haruspex import LOST, TOUCHED, Haruspex
 from cryonb.networks.published import import_emap2sec, import_haruspex
 from cryonb.networks.weights import load_module
@@ -48,6 +48,23 @@ def test_parameters_are_as_published():
     assert count(PhaseTwo()) == 3_523_844
     assert count(Haruspex()) == 6_034_756
     assert count(PhaseOne(rank=64)) < 3_000_000
+
+
+def test_a_window_alone_is_the_same_to_the_dense_form():
+    torch.manual_seed(2)
+    one = PhaseOne(rank=6).eval()
+    with torch.no_grad():
+        # Without neighbours in the convolutions nothing beyond the window can be felt.
+        for layer in one.convolutions.children():
+            middle = 5 * layer.weight[..., 1, 1, 1]
+            layer.weight.zero_()
+            layer.weight[..., 1, 1, 1] = middle
+        window = torch.rand(1, 1, 11, 11, 11)
+        around = torch.zeros(1, 1, 20, 22, 24)
+        around[..., 2:13, 4:15, 6:17] = window
+        found = as_dense(one).eval()(around)
+        torch.testing.assert_close(found[0, :, 1, 2, 3], one(window)[0])
+        assert (found[0, :, 1, 2, 2] - one(window)[0]).abs().max() > 1e-3
 
 
 def as_input(outputs, name):

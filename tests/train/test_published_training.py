@@ -1,9 +1,12 @@
 """Training of the published networks: labels meet densities, losses are as written, runs end."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 from cryonb.label.haruspex import UNASSIGNED
 from cryonb.networks.emap2sec import Emap2sec, truncated
@@ -71,8 +74,9 @@ def test_penalties_are_those_of_the_recipe(small_map):
     assert found == pytest.approx(entropy + 0.25 * l2 + 0.5 * l1, rel=1e-4)
 
 
-def test_dense_crops_are_labelled_where_their_windows_are(small_map, rng):
-    recipe = Emap2secRecipe(dense=True, edge=48, rank=8, batch=1, steps=1)
+@pytest.mark.parametrize("turns", [False, True])
+def test_dense_crops_are_labelled_where_their_windows_are(small_map, rng, turns):
+    recipe = Emap2secRecipe(dense=True, edge=48, rank=8, batch=1, steps=1, turns=turns)
     stage = DenseStage(recipe, [small_map], [small_map])
     # A map whose values tell where they come from.
     shape = (40, 44, 48)
@@ -139,6 +143,28 @@ def test_a_dense_emap2sec_is_trained_in_two_phases(folder, tmp_path):
         assert (tmp_path / "run" / name).is_file()
     again = loop.train_network(recipe, tmp_path / "run", **options)
     assert again.read_bytes() == weights.read_bytes()
+
+
+def test_the_dense_form_goes_on_from_windows(folder, tmp_path, small_map):
+    settings = {"architecture": "emap2sec", "rank": 4, "rank_two": 4, "maps": 3, "maps_two": 2,
+                "steps_two": 2, "resolution": 3.0, "seed": 3}  # fmt: skip
+    windows = write_recipe(
+        tmp_path / "w.toml", folder, **settings, batch=6, steps=2, normed=True, windows=9
+    )
+    options = {"device": "cpu", "progress": False}
+    made = loop.train_network(windows, tmp_path / "windows", **options)
+    module, _ = load_module(made)
+    assert module.options == {"dense": False, "rank": 4, "rank_two": 4}
+    start = str(tmp_path / "windows" / "checkpoint_one.pt")
+    recipe = Emap2secRecipe(**settings, dense=True, edge=32, batch=1, steps=0, start=start)
+    dense = DenseStage(recipe, [small_map], [small_map]).network()
+    for name in ("convolutions.conv5.weight", "convolutions.conv1.bias", "fc2.bias", "out.bias"):
+        ours, theirs = dense.get_parameter(name), module.one.get_parameter(name)
+        torch.testing.assert_close(ours, theirs.reshape(ours.shape), rtol=1e-3, atol=1e-3)
+    with pytest.raises(CryonbError, match="whole first dense layer"):
+        WindowStage(
+            replace(recipe, dense=False, start=str(made)), [small_map], [small_map]
+        ).network()
 
 
 def test_haruspex_is_trained(folder, tmp_path):
