@@ -62,7 +62,7 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
         )
     row = {key: value for key, value in case.items() if key not in ("map", "model")}
     row["method"] = method
-    module, about = load_module(method, device=device)
+    module, about = load_module(method, device=device, resolution=resolution)
     contour = case.get("contour")
     if contour is None and "contour" in about and not path:
         # Simulated maps have no noise; the share of the maximum that training had is the level.
@@ -70,7 +70,11 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
     begin = time.perf_counter()
     one = None
     if about["architecture"] == "emap2sec":
-        windows = emap2sec_windows(volume, module, contour=contour, progress=False)
+        # The paper's rule for maps of experiments.
+        rule = {"keep_structure": bool(path)}
+        windows = emap2sec_windows(
+            volume, module, about, contour=contour, resolution=resolution, progress=False, **rule
+        )
         row["seconds"] = time.perf_counter() - begin
         found, points, label = windows.volume(), windows.points, windows.label_two
         one = windows.label_one

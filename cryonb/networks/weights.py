@@ -136,13 +136,28 @@ class LoadedNetwork:
             return torch.softmax(logits.float(), dim=1).cpu().numpy()
 
 
-def load_module(name: str = "unet", *, device: str | None = None):
+def _named(name, resolution: float | None) -> Path:
+    """Give the file of shipped weights; of a family, that of the nearest resolution."""
+    family = {
+        float(path.stem.removeprefix(f"{name}_").removesuffix("A")): path
+        for path in _FOLDER.glob(f"{name}_*A.safetensors")
+    }
+    if not family:
+        return _FOLDER / f"{name}.safetensors"
+    finest = min(family)
+    return family[min(family, key=lambda d: abs(d - (resolution or finest)))]
+
+
+def load_module(name: str = "unet", *, device: str | None = None, resolution: float | None = None):
     """Load a torch module with its weights by name or from a file.
 
     Parameters
     ----------
     name : str or path
-        A name of the shipped weights, or a `.safetensors` file with its `.json` beside it.
+        A name of the shipped weights, or a `.safetensors` file with its `.json` beside it. Of
+        "emap2sec" and "emap2sec-dense" there are weights for several resolutions.
+    resolution : float, optional
+        Å, by which weights are chosen where there are several; the finest by default.
     device : str, optional
         Where torch computes; CUDA, then MPS, then CPU by default.
 
@@ -165,7 +180,7 @@ def load_module(name: str = "unet", *, device: str | None = None):
 
     path = Path(name)
     if path.suffix != ".safetensors":
-        path = _FOLDER / f"{name}.safetensors"
+        path = _named(name, resolution)
     about = path.with_suffix(".json")
     if not path.is_file() or not about.is_file():
         shipped = sorted(p.stem for p in _FOLDER.glob("*.safetensors")) or ["none"]

@@ -6,6 +6,7 @@ import numpy as np
 
 from cryonb.errors import CryonbError
 from cryonb.predict.tiles import predict_tiles
+from cryonb.process.blur import blurred
 from cryonb.process.level import noise_level
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
@@ -16,7 +17,7 @@ __all__ = ["emap2sec_windows", "predict_sse"]
 def predict_sse(
     volume: Volume, *, method: str = "unet", on: str = "input", device: str | None = None,
     tile: int | None = None, batch: int | None = None, contour: float | None = None,
-    progress: bool = True, **options,
+    resolution: float | None = None, progress: bool = True, **options,
 ) -> ProbabilityVolume:  # fmt: skip
     """Predict the class of each voxel: background, helix, strand, coil or nucleotide.
 
@@ -28,8 +29,8 @@ def predict_sse(
     volume : Volume
         A map, at any voxel size; 1.5 to 10 Å resolution.
     method : str
-        Name of shipped weights ("unet"), or a `.safetensors` file that `cryonb train` or
-        `cryonb weights import` wrote. The weights say which network they belong to.
+        Name of shipped weights, or a `.safetensors` file that `cryonb train` or `cryonb weights
+        import` wrote. The weights say which network they belong to.
     on : {"input", "network"}
         On which grid to give the result: the map's own, or the network's.
     device : str, optional
@@ -40,6 +41,9 @@ def predict_sse(
     contour : float, optional
         Contour level for Emap2sec, which looks at nothing below; estimated from the noise by
         default. Other methods do not need it.
+    resolution : float, optional
+        Å, the map's own (`DensityMap.resolution`) by default. It decides between Emap2sec's weights
+        for 6 and for 10 Å, and whether the map must be blurred for them.
     progress : bool
         Show a bar.
     **options
@@ -66,7 +70,8 @@ def predict_sse(
             "A map with positive density was expected, but its largest value is "
             f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
         )
-    module, about = load_module(method, device=device)
+    resolution = resolution or getattr(volume, "resolution", None)
+    module, about = load_module(method, device=device, resolution=resolution)
     options |= {key: n for key, n in (("tile", tile), ("batch", batch)) if n is not None}
     if about["architecture"] == "haruspex":
         from cryonb.predict.haruspex import predict_haruspex
@@ -76,7 +81,12 @@ def predict_sse(
     elif about["architecture"] == "emap2sec":
         if tile is not None:
             raise CryonbError(f"Emap2sec works on windows, but tiles of {tile} voxels were asked.")
-        result = _by_windows(volume, module, contour, progress, options)
+        windows = emap2sec_windows(
+            volume, module, about, contour=contour, resolution=resolution, progress=progress,
+            **options,
+        )  # fmt: skip
+        note = "secondary structure predicted by emap2sec"
+        result = windows.volume(name=volume.name, history=(*volume.history, note))
     else:
         network = LoadedNetwork(module, about, choose_device(device))
         unit = _on_voxels_of(volume, network.voxel_size)
@@ -111,13 +121,10 @@ def _on_voxels_of(volume: Volume, size: float) -> Volume:
     return volume
 
 
-def _by_windows(volume, module, contour, progress, options) -> ProbabilityVolume:
-    windows = emap2sec_windows(volume, module, contour=contour, progress=progress, **options)
-    note = "secondary structure predicted by emap2sec"
-    return windows.volume(name=volume.name, history=(*volume.history, note))
-
-
-def emap2sec_windows(volume: Volume, module, *, contour: float | None = None, **options):
+def emap2sec_windows(
+    volume: Volume, module, about: dict, *, contour: float | None = None,
+    resolution: float | None = None, **options,
+):  # fmt: skip
     """Run Emap2sec over a map of any voxel size.
 
     Parameters
@@ -126,8 +133,13 @@ def emap2sec_windows(volume: Volume, module, *, contour: float | None = None, **
         A map.
     module : cryonb.networks.emap2sec.Emap2sec
         With its weights.
+    about : dict
+        Description of the weights. Its resolution is the finest that they know.
     contour : float, optional
         Contour level; estimated from the noise by default.
+    resolution : float, optional
+        Å. A map of finer resolution is blurred to that of the weights, which the paper, whose maps
+        are of 5 to 10 Å, has no need of.
     **options
         Of `predict_windows`.
 
@@ -139,6 +151,9 @@ def emap2sec_windows(volume: Volume, module, *, contour: float | None = None, **
     from cryonb.predict.emap2sec import predict_windows
 
     unit = _on_voxels_of(volume, 1.0)
+    learnt = about.get("resolution") or 0
+    if resolution and resolution < learnt:
+        unit = blurred(unit, resolution, learnt)
     if contour is None:
         contour = noise_level(unit.values)
     return predict_windows(unit, module, contour=contour, **options)

@@ -10,13 +10,29 @@ from cryonb.grid import Grid
 from cryonb.simulate.fourier import gaussian_sum
 from cryonb.volume import Volume
 
-__all__ = ["gaussian_map", "gaussians"]
+__all__ = ["gaussian_map", "gaussians", "sigma_of"]
 
 # Width of the Gaussian in Å at a resolution d.
 _SIGMA = {
     "molmap": lambda d: d / (np.pi * np.sqrt(2)),
     "emready": lambda d: (1.2 + 0.6 * d) / (np.pi * np.sqrt(2)),
 }
+
+
+def sigma_of(resolution: float, recipe: str = "molmap") -> float:
+    """Give the width of the Gaussian, in Å, by a recipe of `gaussian_map`.
+
+    Raises
+    ------
+    CryonbError
+        If the recipe is unknown or the resolution is not positive.
+    """
+    if recipe not in _SIGMA:
+        known = ", ".join(_SIGMA)
+        raise CryonbError(f"A recipe of {known} was expected, but {recipe!r} was given.")
+    if not resolution > 0:
+        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
+    return _SIGMA[recipe](resolution)
 
 
 def gaussian_map(
@@ -51,6 +67,7 @@ def gaussian_map(
     CryonbError
         If the recipe is unknown or the resolution is not positive.
     """
+    sigma_of(resolution, recipe)  # refuses what would make no grid
     atoms = Atoms.from_structure(model)
     if grid is None:
         grid = Grid.around(atoms.position, voxel_size, 3 * resolution if margin is None else margin)
@@ -77,12 +94,7 @@ def gaussians(
     resolution, recipe, device
         As in `gaussian_map`.
     """
-    if recipe not in _SIGMA:
-        known = ", ".join(_SIGMA)
-        raise CryonbError(f"A recipe of {known} was expected, but {recipe!r} was given.")
-    if not resolution > 0:
-        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
-    sigma = _SIGMA[recipe](resolution)
+    sigma = sigma_of(resolution, recipe)
     b = np.full((len(position), 1), 8 * np.pi**2 * sigma**2)
     a = np.asarray(element)[:, None].astype(np.float64)
     return gaussian_sum(position, a, b, grid, device=device)

@@ -8,8 +8,8 @@ from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 from cryonb.networks.emap2sec import Emap2sec, truncated
 from cryonb.networks.haruspex import Haruspex
-from cryonb.networks.weights import save_weights
-from cryonb.predict.secondary_structure import predict_sse
+from cryonb.networks.weights import load_module, save_weights
+from cryonb.predict.secondary_structure import emap2sec_windows, predict_sse
 from cryonb.volume import Volume
 
 
@@ -65,3 +65,32 @@ def test_sizes_asked_for_reach_the_network(volume, weights, monkeypatch, name, s
 def test_emap2sec_has_no_tiles(volume, weights):
     with pytest.raises(CryonbError, match="tiles of 64"):
         predict_sse(volume, method=weights["emap2sec"], tile=64)
+
+
+def test_weights_of_a_family_are_those_of_the_nearest_resolution(weights, tmp_path, monkeypatch):
+    from shutil import copyfile
+
+    from cryonb.networks import weights as room
+
+    for name in ("windows_6A", "windows_10A"):
+        for suffix in (".safetensors", ".json"):
+            source = weights["emap2sec"].removesuffix(".safetensors") + suffix
+            about = tmp_path / f"{name}{suffix}"
+            copyfile(source, about)
+        about.write_text(about.read_text().replace("{", f'{{"made": "{name}", ', 1))
+    monkeypatch.setattr(room, "_FOLDER", tmp_path)
+    chosen = {d: load_module("windows", resolution=d)[1]["made"] for d in (None, 3, 7.9, 8.1, 20)}
+    assert chosen == {None: "windows_6A", 3: "windows_6A", 7.9: "windows_6A", 8.1: "windows_10A",
+                      20: "windows_10A"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("finest", "blurs"), [(6.0, True), (3.0, False), (None, False)])
+def test_finer_maps_are_blurred_for_emap2sec(volume, monkeypatch, finest, blurs):
+    torch.manual_seed(4)
+    network = truncated(Emap2sec(dense=False), rank=2, rank_two=2)
+    seen = []
+    monkeypatch.setattr(
+        "cryonb.predict.emap2sec.predict_windows", lambda unit, *_, **__: seen.append(unit)
+    )
+    emap2sec_windows(volume, network, {"resolution": finest}, resolution=4.0)
+    assert any("blurred from 4 to 6" in line for line in seen[0].history) == blurs
