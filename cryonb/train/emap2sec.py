@@ -33,7 +33,7 @@ from cryonb.predict.emap2sec import (
 )
 from cryonb.simulate.gaussian import gaussians
 from cryonb.train.library import UNLABELLED
-from cryonb.train.norms import folded, normed
+from cryonb.train.norms import Normed, folded, normed
 from cryonb.train.recipe import Emap2secRecipe
 from cryonb.train.samples import IGNORED, turn
 from cryonb.train.stage import (
@@ -170,13 +170,17 @@ class WindowStage(Stage):
 
     def network(self):
         """Make the first phase, from random weights or those that the recipe names."""
-        one = _started(self.recipe) if self.recipe.start else PhaseOne()
+        recipe = self.recipe
+        one = _started(recipe) if recipe.start else PhaseOne()
         if one.dense or one.rank:
             raise CryonbError(
                 "Weights of Emap2sec's windows with a whole first dense layer were expected to "
-                f"start from, but {self.recipe.start} has others."
+                f"start from, but {recipe.start} has others."
             )
-        return normed(one, last="out") if self.recipe.normed else one
+        if not recipe.normed:
+            return folded(one)
+        has_norms = any(type(layer) is Normed for layer in one.modules())
+        return one if has_norms else normed(one, last="out")
 
     def batches(self, step):
         """Iterate over windows: every one once, in random order, then again."""
@@ -234,7 +238,7 @@ class DenseStage(Stage):
         rank = self.recipe.rank or None
         one = DenseEmap2sec(rank)
         if self.recipe.start:
-            one = _started(self.recipe)
+            one = folded(_started(self.recipe))
             one = one if one.dense else as_dense(one)
             if one.rank != rank:
                 both = Emap2sec(dense=True, rank=one.rank)
@@ -363,7 +367,7 @@ class PhaseTwoStage(Stage):
 
 
 def _started(recipe: Emap2secRecipe) -> PhaseOne | DenseEmap2sec:
-    """Make the first phase with the weights that the recipe starts from."""
+    """Make the first phase with the weights, and norms if any, that the recipe starts from."""
     state = start_state(recipe)
     state = {key.removeprefix("one."): v for key, v in state.items() if not key.startswith("two.")}
     with_norms = any(".norm." in key for key in state)
@@ -372,7 +376,7 @@ def _started(recipe: Emap2secRecipe) -> PhaseOne | DenseEmap2sec:
     one = kind(None if thin is None else thin.shape[0])
     one = normed(one, last="out") if with_norms else one
     one.load_state_dict(state)
-    return folded(one)
+    return one
 
 
 class Emap2secTraining(Training):

@@ -179,7 +179,9 @@ def _run(
                 bar.set_postfix(loss=np.mean(losses), **dict(list(scores.items())[:1]))
                 losses.clear()
                 if watch is not None:
-                    watch(pd.read_csv(log.path))
+                    table = pd.read_csv(log.path)
+                    table.attrs["stage"] = name
+                    watch(table)
             if time.monotonic() - last_check > checkpoint_seconds:
                 keep()
                 last_check = time.monotonic()
@@ -215,8 +217,8 @@ def train_network(
     progress : bool
         Show a bar.
     watch : callable, optional
-        Called with the table so far (DataFrame: step, seconds, loss and scores) after each look at
-        the validation set.
+        Called with the table so far (DataFrame: step, seconds, loss and scores; its `attrs` name
+        the stage) after each look at the validation set.
 
     Raises
     ------

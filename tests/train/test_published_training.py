@@ -9,7 +9,7 @@ import torch
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 from cryonb.label.haruspex import UNASSIGNED
-from cryonb.networks.emap2sec import Emap2sec, truncated
+from cryonb.networks.emap2sec import Emap2sec, PhaseOne, truncated
 from cryonb.networks.haruspex import LOST
 from cryonb.networks.weights import load_module
 from cryonb.simulate import phantom
@@ -161,6 +161,12 @@ def test_the_dense_form_goes_on_from_windows(folder, tmp_path, small_map):
     for name in ("convolutions.conv5.weight", "convolutions.conv1.bias", "fc2.bias", "out.bias"):
         ours, theirs = dense.get_parameter(name), module.one.get_parameter(name)
         torch.testing.assert_close(ours, theirs.reshape(ours.shape), rtol=1e-3, atol=1e-3)
+    # Windows go on with the norms as they were, or with none.
+    stored = torch.load(start, weights_only=True)["average"]
+    again = WindowStage(replace(recipe, dense=False, normed=True), [small_map], [small_map])
+    torch.testing.assert_close(again.network().state_dict(), stored)
+    plain = WindowStage(replace(recipe, dense=False), [small_map], [small_map]).network()
+    assert plain.state_dict().keys() == PhaseOne().state_dict().keys()
     with pytest.raises(CryonbError, match="whole first dense layer"):
         WindowStage(
             replace(recipe, dense=False, start=str(made)), [small_map], [small_map]
