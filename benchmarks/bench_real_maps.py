@@ -62,7 +62,8 @@ def main() -> None:
         weights = method
         if arguments.folds and group is not None:
             weights = str(arguments.folds / f"fold{group}.safetensors")
-        case = {"name": entry.map, "resolution": entry.resolution,
+        # Some entries say "~20" or "3.28?".
+        case = {"name": entry.map, "resolution": float(entry.resolution.strip("~?")),
                 "map": str(folder / entry.map), "model": str(folder / entry.model)}  # fmt: skip
         done = subprocess.run(
             [sys.executable, __file__, "--one", json.dumps(case), "--weights", weights],

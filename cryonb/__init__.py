@@ -33,7 +33,10 @@ _HOMES = {
     # train
     "train_network": "cryonb.train.loop",
     # judge
+    "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",
+    "published_quartiles": "cryonb.evaluate.published",
+    "published_scores": "cryonb.evaluate.published",
     # label
     "secondary_structure": "cryonb.label.secondary_structure",
     "label_volume": "cryonb.label.voxels",
