@@ -47,6 +47,8 @@ from cryonb.train.stage import (
 
 __all__ = ["Emap2secTraining"]
 
+#: Of a structure whose map serves the second phase.
+_MOST_ATOMS = 6000
 _BACKGROUND = ORDER.index("background")
 #: Windows a class, or crops, that each look at the validation set takes.
 _JUDGED, _JUDGED_CROPS = 300, 12
@@ -392,6 +394,9 @@ class Emap2secTraining(Training):
         rng = np.random.default_rng((recipe.seed, 4))
         train = rng.permutation(np.flatnonzero(training & has_protein))
         held = rng.permutation(np.flatnonzero(~training & has_protein))[:20]
+        # The first phase goes over all of a map of the second: one ribosome takes as long as all.
+        size = np.array([len(library.part(k)["position"]) for k in train])
+        small = train[recipe.maps :][size[recipe.maps :] <= _MOST_ATOMS]
 
         def simulate(numbers):
             bar = tqdm(numbers, desc="maps", disable=not self.progress)
@@ -399,7 +404,7 @@ class Emap2secTraining(Training):
 
         simulated = recipe.resolution > 0
         first = simulate(train[: recipe.maps]) if simulated else []
-        second = simulate(train[recipe.maps :][: recipe.maps_two]) if simulated else []
+        second = simulate(small[: recipe.maps_two]) if simulated else []
         real = real_scaled_maps(*real_table(recipe)) if recipe.real_maps else []
         validation = simulate(held) if simulated else real
         if not (first or real) or not (second or real) or not validation:
