@@ -125,6 +125,12 @@ class DensityMap(Volume):
 
         return plot_density(self, contour=self.contour)
 
+    def view(self, model=None, **options):
+        """Show the map in the notebook, with controls: see `cryonb.show.controls.MapView`."""
+        from cryonb.show.controls import MapView
+
+        return MapView(self, model, **options)
+
     def save(self, path) -> Path:
         """Write the map as MRC (gzipped if the name ends in .gz)."""
         from cryonb.files.mrc import write_map
@@ -187,6 +193,12 @@ class SecondaryStructureMap(ProbabilityVolume):
 
         same = self.density is not None and self.density.grid.is_close(self.grid)
         return plot_sse(self, self.density if same else None)
+
+    def view(self, model=None, **options):
+        """Show classes, density and model with controls: `cryonb.show.controls.StructureView`."""
+        from cryonb.show.controls import StructureView
+
+        return StructureView(self, model, **options)
 
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
         """Write one MRC a class, all probabilities as npz, and a ChimeraX script.
@@ -319,14 +331,16 @@ def example_model(name: str = "phantom"):
 
         return phantom().structure
     if name == "rhodopsin":
-        try:
-            from nglview.datafiles import PDB
-        except ImportError:
+        from importlib.util import find_spec
+
+        # Importing nglview is the viewer's business (`cryonb.show.view.import_nglview`).
+        home = find_spec("nglview")
+        if home is None:
             raise CryonbError(
                 "The rhodopsin model comes with nglview, which is not installed; install "
                 'cryonb\'s extra "notebook" or use the example "phantom".'
-            ) from None
-        return open_model(PDB)
+            )
+        return open_model(Path(home.origin).parent / "datafiles" / "md_1u19.pdb")
     raise CryonbError(f"An example of phantom or rhodopsin was expected, but {name!r} was asked.")
 
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from cryonb.files.chimerax import CLASS_COLOURS
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["Picture", "plot_density", "plot_residues", "plot_sse"]
+__all__ = ["Picture", "plot_density", "plot_residues", "plot_sse", "plot_stretch"]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
@@ -164,6 +164,37 @@ def _draw_piece(axes, piece, start: int) -> list[tuple[int, int]]:
     return [(start + k, piece["number"].iloc[k]) for k in range(0, len(piece), 10)]
 
 
+def _finish_strip(axes, ticks, width: int) -> None:
+    axes.set(xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6))
+    axes.set_yticklabels(("predicted", "truth"))
+    axes.set_xticks(*zip(*ticks, strict=True), fontsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot_stretch(residues, row: int, *, width: int = 120) -> Picture:
+    """Draw truth over prediction along the chain around one residue, which a line marks.
+
+    Parameters
+    ----------
+    residues : pandas.DataFrame
+        `Evaluation.residues`.
+    row : int
+        Of the residue.
+    width : int
+        Residues at most.
+    """
+    chain = residues[residues["chain"] == residues["chain"].iloc[row]]
+    place = chain.index.get_loc(residues.index[row])
+    first = min(max(place - width // 2, 0), max(len(chain) - width, 0))
+    piece = chain.iloc[first : first + width]
+    picture = Picture(12, 1.15)
+    axes = picture.subplots()
+    ticks = _draw_piece(axes, piece, 0)
+    axes.axvline(place - first, color="black", linewidth=1.5)
+    _finish_strip(axes, ticks, width)
+    return picture
+
+
 def plot_residues(residues, *, width: int = 120) -> Picture:
     """Draw truth over prediction along each chain, with the prediction's confidence.
 
@@ -198,10 +229,6 @@ def plot_residues(residues, *, width: int = 120) -> Picture:
         ticks = []
         for start, piece in line:
             ticks += _draw_piece(axes, piece, start)
-        axes.set(
-            xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6), yticklabels=("predicted", "truth")
-        )
-        axes.set_xticks(*zip(*ticks, strict=True), fontsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
+        _finish_strip(axes, ticks, width)
     _legend(picture, [n for n in CLASSES if (residues[["truth", "predicted"]] == n).any(axis=None)])
     return picture
