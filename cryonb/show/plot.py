@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from cryonb.files.chimerax import CLASS_COLOURS
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["Picture", "plot_density", "plot_residues", "plot_sse", "plot_stretch"]
+__all__ = ["Picture", "legend_of", "plot_density", "plot_residues", "plot_sse", "plot_stretch"]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
@@ -38,9 +38,10 @@ class Picture(Figure):
         return stream.getvalue()
 
 
-def _legend(target, names) -> None:
-    handles = [Patch(facecolor=CLASS_COLOURS[name], label=name) for name in names]
-    target.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False)
+def legend_of(picture: Picture, colours) -> None:
+    """Put patches of colour, by name, below a picture."""
+    handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(colours), frameon=False)
 
 
 def _slice(values: np.ndarray, axis: int, index: int) -> np.ndarray:
@@ -144,7 +145,7 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
                     part, [0.5], colors="black", linewidths=0.6, linestyles=_LINE[name],
                     extent=extent,
                 )  # fmt: skip
-    _legend(picture, shown)
+    legend_of(picture, {name: CLASS_COLOURS[name] for name in shown})
     return picture
 
 
@@ -230,5 +231,6 @@ def plot_residues(residues, *, width: int = 120) -> Picture:
         for start, piece in line:
             ticks += _draw_piece(axes, piece, start)
         _finish_strip(axes, ticks, width)
-    _legend(picture, [n for n in CLASSES if (residues[["truth", "predicted"]] == n).any(axis=None)])
+    both = residues[["truth", "predicted"]]
+    legend_of(picture, {n: CLASS_COLOURS[n] for n in CLASSES if (both == n).any(axis=None)})
     return picture
