@@ -201,7 +201,7 @@ class SecondaryStructureMap(ProbabilityVolume):
         return StructureView(self, model, **options)
 
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
-        """Write one MRC a class, all probabilities as npz, and a ChimeraX script.
+        """Write one MRC a class, all probabilities as npz, scripts for ChimeraX and PyMOL.
 
         Parameters
         ----------
@@ -214,13 +214,14 @@ class SecondaryStructureMap(ProbabilityVolume):
         -------
         list of Path
             What was written: `<stem>_helix.mrc`, ..., `<stem>_sse.npz` (probabilities of shape
-            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc`.
+            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc`,
+            `<stem>_sse.pml`.
         """
         import numpy as np
 
         from cryonb.files.atomic import written_beside
-        from cryonb.files.chimerax import write_chimerax_script
         from cryonb.files.mrc import write_map
+        from cryonb.files.scene import SceneFiles
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,8 +240,12 @@ class SecondaryStructureMap(ProbabilityVolume):
                 voxel_size=self.voxel_size,
                 origin=self.origin,
             )
-        script = write_chimerax_script(folder / f"{stem}_sse.cxc", maps)
-        return [*maps.values(), archive, script]
+        scene = SceneFiles(maps)
+        scripts = [
+            scene.write_chimerax(folder / f"{stem}_sse.cxc"),
+            scene.write_pymol(folder / f"{stem}_sse.pml"),
+        ]
+        return [*maps.values(), archive, *scripts]
 
     def _repr_html_(self) -> str:
         from cryonb.show.repr import html_of

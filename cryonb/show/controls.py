@@ -7,7 +7,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 
-from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.show.plot import plot_stretch
 from cryonb.show.slices import Slices
 from cryonb.show.view import SCHEMES, Scene

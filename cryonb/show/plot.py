@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
 __all__ = ["Picture", "legend_of", "plot_density", "plot_residues", "plot_sse", "plot_stretch"]

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 from cryonb.errors import CryonbError
-from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.label.secondary_structure import secondary_structure
 from cryonb.show.plot import Picture, legend_of
 from cryonb.volume import CLASSES, Volume

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.volume import ProbabilityVolume, Volume
 
 __all__ = ["Slices"]
