@@ -174,13 +174,19 @@ class SecondaryStructureMap(ProbabilityVolume):
             With `.summary`, `.residues`, `.segments`, `.plot()` and `.save(folder)`.
         """
         from cryonb.evaluate.secondary_structure import Evaluation, evaluate_sse
-        from cryonb.show.plot import plot_residues
+        from cryonb.show.plot import plot_calibration, plot_residues
 
         class SecondaryStructureEvaluation(Evaluation):
             """An evaluation that draws itself."""
 
-            def plot(self):
-                """Draw truth over prediction along the chains: a matplotlib figure."""
+            def plot(self, kind: str = "residues"):
+                """Draw truth over prediction along the chains, or "calibration"."""
+                if kind == "calibration":
+                    return plot_calibration(self.calibration())
+                if kind != "residues":
+                    raise CryonbError(
+                        f"A kind of residues or calibration was expected, but {kind!r} was given."
+                    )
                 return plot_residues(self.residues)
 
         options.setdefault("density", self.density)

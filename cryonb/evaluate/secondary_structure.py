@@ -10,6 +10,7 @@ import pandas as pd
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 from cryonb.errors import MapModelMismatchError
+from cryonb.evaluate.calibration import calibration
 from cryonb.evaluate.haruspex import residue_counts
 from cryonb.files.atomic import written_beside
 from cryonb.grid import box_text
@@ -91,6 +92,14 @@ class Evaluation:
         columns = ["chain", "first", "last", "length", "truth", "predicted", "deficit", "row"]
         worst = pd.DataFrame(rows, columns=columns).sort_values("deficit", ascending=False)
         return worst.head(n).reset_index(drop=True)
+
+    def calibration(self, *, bins: int = 10) -> pd.DataFrame:
+        """Compare how sure the prediction of residues is with how often it is right.
+
+        See `cryonb.evaluate.calibration.calibration`.
+        """
+        truth = self.residues["truth"].map(CLASSES.index).to_numpy()
+        return calibration(truth, self.residues[list(CLASSES)], bins=bins)
 
     def save(self, folder) -> Path:
         """Write summary.csv, residues.csv and segments.csv into a folder, and give the folder."""

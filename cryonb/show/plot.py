@@ -16,7 +16,15 @@ from matplotlib.patches import Patch
 from cryonb.files.scene import CLASS_COLOURS
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["Picture", "legend_of", "plot_density", "plot_residues", "plot_sse", "plot_stretch"]
+__all__ = [
+    "Picture",
+    "legend_of",
+    "plot_calibration",
+    "plot_density",
+    "plot_residues",
+    "plot_sse",
+    "plot_stretch",
+]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
@@ -233,4 +241,28 @@ def plot_residues(residues, *, width: int = 120) -> Picture:
         _finish_strip(axes, ticks, width)
     both = residues[["truth", "predicted"]]
     legend_of(picture, {n: CLASS_COLOURS[n] for n in CLASSES if (both == n).any(axis=None)})
+    return picture
+
+
+def plot_calibration(table) -> Picture:
+    """Draw how often a prediction is right against how sure it is.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `cryonb.evaluate.calibration.calibration`.
+
+    Notes
+    -----
+    On the diagonal a prediction is as good as it says; below it is too sure of itself. The areas
+    of the marks go with the number of residues.
+    """
+    picture = Picture(4, 4)
+    axes = picture.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    axes.plot(table["confidence"], table["accuracy"], color="0.2", linewidth=0.8)
+    area = 20 + 280 * table["n"] / table["n"].max()
+    axes.scatter(table["confidence"], table["accuracy"], s=area, color="#0072B2", alpha=0.7)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence",
+             ylabel="share that is right")  # fmt: skip
     return picture
