@@ -53,9 +53,11 @@ class _Panel:
         self.slices = Slices(density, classes)
         self._live = density.grid.n_voxels <= _QUICK
 
-    def _density_controls(self, level: float) -> list:
+    def _density_controls(self) -> list:
         """Add the density to the scene, and make what changes it."""
         density = self.density
+        level = getattr(density, "contour", None)
+        level = density.mean + 3 * density.std if level is None else float(level)
         low = density.mean + 0.5 * density.std
         high = max(density.max, low + density.std)
         self.scene.add_map(density, "density", level=level, opacity=0.35, limits=(low, high))
@@ -149,10 +151,6 @@ class _Panel:
         display(self.widget)
 
 
-def _start_level(density: Volume, contour: float | None) -> float:
-    return float(contour) if contour is not None else density.mean + 3 * density.std
-
-
 class MapView(_Panel):
     """A map, with a model if there is one.
 
@@ -168,6 +166,11 @@ class MapView(_Panel):
 
     def __init__(self, density: Volume, model=None, *, height: int = 440):
         super().__init__(density, None, height)
+        with self.scene.hold():
+            controls = self._fill(model)
+        self.widget = self._lay_out(controls)
+
+    def _fill(self, model) -> list:
         controls = []
         if model is not None:
             self.scene.add_model(model)
@@ -177,10 +180,9 @@ class MapView(_Panel):
             )  # fmt: skip
             _observe(self.colour, lambda name: self.scene.set_colour("model", name))
             controls += [self.colour, self._residue_control(model)]
-        level = _start_level(density, getattr(density, "contour", None))
-        controls = [*self._density_controls(level), *controls, *self._slice_controls()]
-        self.scene.focus()
-        self.widget = self._lay_out(controls)
+        controls = [*self._density_controls(), *controls, *self._slice_controls()]
+        self.scene.focus_on("density")
+        return controls
 
     def _residue_control(self, model) -> widgets.Widget:
         from cryonb.atoms import Atoms
@@ -226,17 +228,20 @@ class StructureView(_Panel):
         super().__init__(probabilities.density, probabilities, height)
         self.probabilities = probabilities
         self.judged = judged
-        controls, below = self._class_controls(), []
+        if model is not None and judged is None:
+            self.judged = probabilities.evaluate(model)
+        with self.scene.hold():
+            controls = self._fill(model)
+        self.widget = self._lay_out(controls, self._residue_controls() if model else [])
+
+    def _fill(self, model) -> list:
+        controls = self._class_controls()
         if model is not None:
-            if judged is None:
-                self.judged = probabilities.evaluate(model)
             self.scene.add_model(model)
             controls += self._model_controls()
-            below = self._residue_controls()
-        level = _start_level(self.density, getattr(self.density, "contour", None))
-        controls = [*controls, *self._density_controls(level), *self._slice_controls()]
-        self.scene.focus()
-        self.widget = self._lay_out(controls, below)
+        controls += [*self._density_controls(), *self._slice_controls()]
+        self.scene.focus_on("density")
+        return controls
 
     def _class_controls(self) -> list:
         self.threshold = _slider("probability", 0.5, 0.05, 0.95, 0.05, live=self._live)
@@ -248,8 +253,12 @@ class StructureView(_Panel):
             self.scene.add_map(
                 volume, name, level=0.5, colour=CLASS_COLOURS[name], opacity=0.75, limits=(0.0, 1.0)
             )
-            self.classes[name] = _box(name, True)
+            # Coil would hide the rest.
+            self.classes[name] = _box(name, name != "coil")
             _observe(self.classes[name], lambda v, name=name: self._show_class(name, v))
+            if name == "coil":
+                self.scene.set_visible(name, False)
+                self.slices.shown.discard(name)
         _observe(self.threshold, self._set_threshold)
         legend = [
             widgets.HBox([widgets.HTML(_patch(CLASS_COLOURS[name])), box])

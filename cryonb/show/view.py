@@ -116,6 +116,10 @@ class Scene:
         self.notes: list[str] = []
         self._parts: dict[str, _Part] = {}
 
+    def hold(self):
+        """Send what is added within a `with` block together: without it, maps are sent twice."""
+        return self.widget.hold_sync()
+
     # ---- what is in it --------------------------------------------------------------------------
 
     def add_model(self, model, name: str = "model", *, colour: str = "sstruc") -> None:
@@ -241,6 +245,10 @@ class Scene:
             wanted["depthWrite"] = opacity > 0.9
         self._update(name, **wanted)
 
+    def focus_on(self, name: str) -> None:
+        """Bring a map or model into the middle, and as large as the view allows."""
+        self._call(self._part(name), "autoView", 300)
+
     def focus(self, point=None, *, width: float | None = None) -> None:
         """Move the camera.
 
@@ -295,7 +303,7 @@ class Scene:
         if not self.widget.loaded:
             raise CryonbError(
                 "A view that a browser has drawn was expected, but none has; show it in a cell, "
-                "wait until it is drawn and call this in the next, or use .picture() instead."
+                "wait until it is drawn and call this in the next, or use .render() of the map."
             )
         path = Path(path)
         image = self.widget.render_image(factor=scale, trim=True)
