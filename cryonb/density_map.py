@@ -131,6 +131,17 @@ class DensityMap(Volume):
 
         return MapView(self, model, **options)
 
+    def render(self, model=None, *, level: float | None = None, **options):
+        """Draw the surface, and a model's backbone, by matplotlib: see `cryonb.show.render`.
+
+        The level is the contour level, 3 sigma where there is none.
+        """
+        from cryonb.show.render import Surface, render
+
+        if level is None:
+            level = self.contour if self.contour is not None else self.mean + 3 * self.std
+        return render([Surface(self, level)], model, **options)
+
     def save(self, path) -> Path:
         """Write the map as MRC (gzipped if the name ends in .gz)."""
         from cryonb.files.mrc import write_map
@@ -205,6 +216,18 @@ class SecondaryStructureMap(ProbabilityVolume):
         from cryonb.show.controls import StructureView
 
         return StructureView(self, model, **options)
+
+    def render(self, model=None, *, level: float = 0.5, **options):
+        """Draw surfaces of the classes, and a model's backbone: see `cryonb.show.render`.
+
+        Coil is left out, since it would hide the rest.
+        """
+        from cryonb.files.scene import CLASS_COLOURS
+        from cryonb.show.render import Surface, render
+
+        shown = [name for name in self.classes[1:] if name != "coil"]
+        surfaces = [Surface(self[name], level, CLASS_COLOURS[name], 0.35, name) for name in shown]
+        return render(surfaces, model, **options)
 
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
         """Write one MRC a class, all probabilities as npz, scripts for ChimeraX and PyMOL.

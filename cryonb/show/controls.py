@@ -80,6 +80,14 @@ class _Panel:
         row = widgets.HBox([self.visible, self.mesh])
         return [row, self.sigma, self.level, self.opacity, self.zone]
 
+    def show_all(self) -> None:
+        """Bring into the view what is above the contour level."""
+        index = np.argwhere(self.density.values > self.level.value)
+        ends = self.density.grid.to_points(np.stack([index.min(axis=0), index.max(axis=0)]))
+        # Seen along z, y is the height of the view and x may be half as long again.
+        x, y, _ = ends[1] - ends[0]
+        self.scene.focus(ends.mean(axis=0), width=max(y, x / 1.5, 10.0))
+
     def _set_sigma(self, sigma: float) -> None:
         level = self.density.mean + sigma * self.density.std
         if abs(level - self.level.value) > 1e-3 * self.density.std:
@@ -181,7 +189,7 @@ class MapView(_Panel):
             _observe(self.colour, lambda name: self.scene.set_colour("model", name))
             controls += [self.colour, self._residue_control(model)]
         controls = [*self._density_controls(), *controls, *self._slice_controls()]
-        self.scene.focus_on("density")
+        self.show_all()
         return controls
 
     def _residue_control(self, model) -> widgets.Widget:
@@ -240,7 +248,7 @@ class StructureView(_Panel):
             self.scene.add_model(model)
             controls += self._model_controls()
         controls += [*self._density_controls(), *self._slice_controls()]
-        self.scene.focus_on("density")
+        self.show_all()
         return controls
 
     def _class_controls(self) -> list:

@@ -111,8 +111,8 @@ class Scene:
         self.widget.layout.width = "100%"
         self.widget.camera = "orthographic"
         self.widget.stage.set_parameters(background_color="white", fog_near=100, fog_far=100)
-        # Tests and people with a console find the view here.
-        self._js("(window.cryonbViews = window.cryonbViews || []).push(this)")
+        # Tests and people with a console find the view here, after a reload of the page too.
+        self.widget._js("(window.cryonbViews = window.cryonbViews || []).push(this)")
         self.notes: list[str] = []
         self._parts: dict[str, _Part] = {}
 
@@ -244,10 +244,6 @@ class Scene:
         if opacity is not None:
             wanted["depthWrite"] = opacity > 0.9
         self._update(name, **wanted)
-
-    def focus_on(self, name: str) -> None:
-        """Bring a map or model into the middle, and as large as the view allows."""
-        self._call(self._part(name), "autoView", 300)
 
     def focus(self, point=None, *, width: float | None = None) -> None:
         """Move the camera.
