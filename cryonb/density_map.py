@@ -181,31 +181,19 @@ class SecondaryStructureMap(ProbabilityVolume):
 
         Returns
         -------
-        Evaluation
-            With `.summary`, `.residues`, `.segments`, `.plot()` and `.save(folder)`.
+        DrawnEvaluation
+            With `.summary`, `.residues`, `.segments`, `.worst()`, `.calibration()`, `.confusion()`,
+            `.plot(kind)` and `.save(folder)`.
         """
-        from cryonb.evaluate.secondary_structure import Evaluation, evaluate_sse
-        from cryonb.show.plot import plot_calibration, plot_residues
-
-        class SecondaryStructureEvaluation(Evaluation):
-            """An evaluation that draws itself."""
-
-            def plot(self, kind: str = "residues"):
-                """Draw truth over prediction along the chains, or "calibration"."""
-                if kind == "calibration":
-                    return plot_calibration(self.calibration())
-                if kind != "residues":
-                    raise CryonbError(
-                        f"A kind of residues or calibration was expected, but {kind!r} was given."
-                    )
-                return plot_residues(self.residues)
+        from cryonb.evaluate.secondary_structure import evaluate_sse
+        from cryonb.show.evaluation import DrawnEvaluation
 
         options.setdefault("density", self.density)
         found = evaluate_sse(self, model, **options)
-        return SecondaryStructureEvaluation(found.summary, found.residues, found.segments)
+        return DrawnEvaluation(found.summary, found.residues, found.segments)
 
     def plot(self):
-        """Draw three slices with the classes over the density: a matplotlib figure."""
+        """Draw three slices with the classes over the density, and each class's share."""
         from cryonb.show.plot import plot_sse
 
         same = self.density is not None and self.density.grid.is_close(self.grid)

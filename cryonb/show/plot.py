@@ -21,12 +21,14 @@ __all__ = [
     "legend_of",
     "plot_calibration",
     "plot_density",
+    "plot_fractions",
     "plot_residues",
     "plot_sse",
     "plot_stretch",
 ]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
+_HATCH = {"background": "", "helix": "//", "strand": "--", "coil": "..", "nucleotide": "xx"}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
 _AXES = ("z", "y", "x")
 #: Places between two chains on one line of the residue strip.
@@ -128,8 +130,8 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
     density : Volume, optional
         The map, on the same grid.
     """
-    picture = Picture(12, 4.6)
-    panels = picture.subplots(1, 3)
+    picture = Picture(13, 4.2)
+    panels = picture.subplots(1, 4, width_ratios=(3, 3, 3, 1.6))
     structure = 1 - probabilities.values[0].astype(np.float32)
     structure[structure < 0.5] = 0
     shown = [name for name in probabilities.classes if name != "background"]
@@ -153,7 +155,42 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
                     part, [0.5], colors="black", linewidths=0.6, linestyles=_LINE[name],
                     extent=extent,
                 )  # fmt: skip
+    counts = probabilities.labels().counts()
+    _draw_fractions(panels[3], {"": {name: counts[name] for name in shown}}, "voxels")
     legend_of(picture, {name: CLASS_COLOURS[name] for name in shown})
+    return picture
+
+
+def _draw_fractions(axes, columns, what: str) -> None:
+    """Draw one bar for each column of counts, its classes beside each other."""
+    names = [n for n in CLASSES if any(counts.get(n, 0) for counts in columns.values())]
+    width = 0.8 / len(columns)
+    for k, counts in enumerate(columns.values()):
+        total = max(sum(counts.get(name, 0) for name in names), 1)
+        shares = [counts.get(name, 0) / total for name in names]
+        # The first column is plain, so that the pair can be told apart.
+        axes.bar(
+            np.arange(len(names)) + (k + 0.5) * width - 0.4, shares, width * 0.94,
+            color=[CLASS_COLOURS[name] for name in names], edgecolor="black", linewidth=0.7,
+            hatch=["" if len(columns) > 1 and k == 0 else _HATCH[name] for name in names],
+        )  # fmt: skip
+    axes.set(ylabel=f"share of {what}", ylim=(0, 1), title=" | ".join(filter(None, columns)))
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot_fractions(columns, what: str) -> Picture:
+    """Draw the share of each class, in one or several counts.
+
+    Parameters
+    ----------
+    columns : dict of str to mapping
+        A name, such as "truth", to counts by class.
+    what : str
+        What was counted.
+    """
+    picture = Picture(4.5, 3.2)
+    _draw_fractions(picture.subplots(), columns, what)
     return picture
 
 

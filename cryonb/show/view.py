@@ -31,6 +31,15 @@ var made = NGL.ColormakerRegistry.addScheme(function () {
 NGL.ColormakerRegistry.add("%(name)s", NGL.ColormakerRegistry.userSchemes[made]);
 """
 
+#: Hides parts as soon as all are there.
+_HIDE = """
+var stage = this.stage;
+(function hide() {
+    if (stage.compList.length < %(all)d) return setTimeout(hide, 200);
+    %(hidden)s.forEach(function (k) { stage.compList[k].setVisibility(false); });
+})();
+"""
+
 
 def _frontend_version() -> str | None:
     """Version of nglview's part in JupyterLab, if it lies where this Python looks."""
@@ -112,7 +121,8 @@ class Scene:
         self.widget.camera = "orthographic"
         self.widget.stage.set_parameters(background_color="white", fog_near=100, fog_far=100)
         # Tests and people with a console find the view here, after a reload of the page too.
-        self.widget._js("(window.cryonbViews = window.cryonbViews || []).push(this)")
+        self._keep("(window.cryonbViews = window.cryonbViews || []).push(this)")
+        self.widget.on_msg(self._hide_again)
         self.notes: list[str] = []
         self._parts: dict[str, _Part] = {}
 
@@ -198,8 +208,7 @@ class Scene:
             Of residues that the dict lacks.
         """
         table = {f"{c}:{n}{i.strip()}": int(v[1:], 16) for (c, n, i), v in colours.items()}
-        # Kept with the view, so that it is there again when the page is loaded anew.
-        self.widget._js(
+        self._keep(
             _SCHEME % {"table": json.dumps(table), "other": int(other[1:], 16), "name": name}
         )
 
@@ -338,6 +347,16 @@ class Scene:
 
     def _js(self, code: str) -> None:
         self.widget._js(code, fire_once=True)
+
+    def _keep(self, code: str) -> None:
+        """Run a script now and again when the page is loaded anew."""
+        self.widget._js(code, fire_embed=True)
+
+    def _hide_again(self, widget, content, buffers) -> None:
+        """Hide what was hidden, in a page that was loaded anew: nglview forgets it."""
+        hidden = [p.component._index for p in self._parts.values() if not p.visible]
+        if content.get("type") == "request_loaded" and self.widget.n_components and hidden:
+            self._js(_HIDE % {"hidden": hidden, "all": len(self._parts)})
 
     def _update(self, name, **parameters) -> None:
         part = self._part(name)

@@ -155,6 +155,21 @@ class Page:
             }"""
         )
 
+    def scroll_to_view(self, number: int) -> None:
+        """Bring a view into sight, by its place among all; what is far off is not made."""
+        self.raw.evaluate(
+            """async number => {
+              const content = window.jupyterapp.shell.currentWidget.content;
+              const shows = cell => cell.type === "code" && Array.from(
+                {length: cell.outputs.length}, (_, k) => cell.outputs.get(k).toJSON().data || {}
+              ).some(data => "application/vnd.jupyter.widget-view+json" in data);
+              const cells = Array.from(content.model.cells);
+              const places = cells.map((cell, k) => shows(cell) ? k : -1).filter(k => k >= 0);
+              await content.scrollToItem(places[number], "center");
+            }""",
+            number,
+        )
+
     def wait_until_drawn(self, seconds: int = 90) -> None:
         """Wait until the last view has all its surfaces."""
         self.raw.wait_for_function(

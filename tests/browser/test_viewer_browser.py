@@ -82,8 +82,11 @@ def test_what_was_shown_is_there_after_a_reload(opened):
     opened.raw.evaluate(
         "async () => { await window.jupyterapp.commands.execute('docmanager:save'); }"
     )
-    opened.raw.goto(f"{opened.address}/lab/tree/{opened.name}")
+    opened.open(opened.address, opened.name)
+    opened.scroll_to_view(1)
     opened.wait_until_drawn()
     assert opened.parameter("model", "colorScheme") == "prediction"
     assert opened.parameter("helix", "isolevel") == pytest.approx(0.65)
+    assert opened.is_visible("helix")
+    assert not opened.is_visible("coil")
     assert (opened.pixels().min(axis=-1) < 200).mean() > 0.02
