@@ -31,12 +31,19 @@ var made = NGL.ColormakerRegistry.addScheme(function () {
 NGL.ColormakerRegistry.add("%(name)s", NGL.ColormakerRegistry.userSchemes[made]);
 """
 
-#: Hides parts as soon as all are there.
-_HIDE = """
+#: Tests and people with a console find the view in the list. A cell that is run out of sight gives
+#: it no size yet, and NGL would draw into a corner for ever.
+_BEGIN = """
+(window.cryonbViews = window.cryonbViews || []).push(this);
 var stage = this.stage;
-(function hide() {
-    if (stage.compList.length < %(all)d) return setTimeout(hide, 200);
-    %(hidden)s.forEach(function (k) { stage.compList[k].setVisibility(false); });
+new ResizeObserver(function () { stage.handleResize(); }).observe(stage.viewer.container);
+"""
+#: Runs a script as soon as all parts of the scene are there.
+_LOADED = """
+var stage = this.stage;
+(function wait() {
+    if (stage.compList.length < %(parts)d) return setTimeout(wait, 100);
+    %(code)s
 })();
 """
 
@@ -120,8 +127,7 @@ class Scene:
         self.widget.layout.width = "100%"
         self.widget.camera = "orthographic"
         self.widget.stage.set_parameters(background_color="white", fog_near=100, fog_far=100)
-        # Tests and people with a console find the view here, after a reload of the page too.
-        self._keep("(window.cryonbViews = window.cryonbViews || []).push(this)")
+        self._keep(_BEGIN)
         self.widget.on_msg(self._hide_again)
         self.notes: list[str] = []
         self._parts: dict[str, _Part] = {}
@@ -265,14 +271,15 @@ class Scene:
             Å that should be visible around it.
         """
         if point is None:
-            self._js("this.stage.autoView(300)")
+            self._when_loaded(f"stage.autoView({self._flight});")
             return
         x, y, z = np.asarray(point, dtype=float).tolist()
         move = f"var p = new NGL.Vector3({x}, {y}, {z});"
         if width is None:
-            self._js(move + "this.stage.animationControls.move(p, 300)")
+            self._when_loaded(move + f"stage.animationControls.move(p, {self._flight});")
         else:
-            self._js(move + f"this.stage.animationControls.zoomMove(p, {-1.5 * width}, 300)")
+            zoom = f"stage.animationControls.zoomMove(p, {-1.5 * width}, {self._flight});"
+            self._when_loaded(move + zoom)
 
     @property
     def centre(self) -> np.ndarray | None:
@@ -326,6 +333,8 @@ class Scene:
     def _ipython_display_(self):
         from IPython.display import display
 
+        if not self.widget.loaded:
+            self.focus()
         display(self.widget)
 
     # ---- how it is told to the browser ---------------------------------------------------------
@@ -356,7 +365,15 @@ class Scene:
         """Hide what was hidden, in a page that was loaded anew: nglview forgets it."""
         hidden = [p.component._index for p in self._parts.values() if not p.visible]
         if content.get("type") == "request_loaded" and self.widget.n_components and hidden:
-            self._js(_HIDE % {"hidden": hidden, "all": len(self._parts)})
+            self._when_loaded(f"{hidden}.forEach(k => stage.compList[k].setVisibility(false));")
+
+    @property
+    def _flight(self) -> int:
+        """Milliseconds of a move of the camera; the first view is there at once."""
+        return 300 if self.widget.loaded else 1
+
+    def _when_loaded(self, code: str) -> None:
+        self._js(_LOADED % {"parts": len(self._parts), "code": code})
 
     def _update(self, name, **parameters) -> None:
         part = self._part(name)

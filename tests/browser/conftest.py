@@ -10,16 +10,16 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.fixture(scope="session")
-def browser():
+def in_a_browser():
     """Skip where there is no browser or nothing to drive it."""
     if find_spec("playwright") is None:
-        pytest.skip("playwright is not installed (the extra `browser`)")
+        pytest.skip("playwright is not installed (the extra `test`)")
     if lab.chromium() is None:
         pytest.skip("no chromium is installed; CHROMIUM may name one")
 
 
 @pytest.fixture(scope="module")
-def opened(request, browser, tmp_path_factory):
+def opened(request, in_a_browser, tmp_path_factory):
     """The notebook that the module names as NOTEBOOK, run and drawn."""
     root = tmp_path_factory.mktemp("notebooks")
     scratch = tmp_path_factory.mktemp("lab")
@@ -28,6 +28,6 @@ def opened(request, browser, tmp_path_factory):
         page.address, page.name = address, name
         page.open(address, name)
         assert page.run_all() == []
+        page.scroll_to_view(-1)
         page.wait_until_drawn()
-        page.raw.locator(".jp-OutputArea canvas").last.scroll_into_view_if_needed()
         yield page

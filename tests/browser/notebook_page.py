@@ -13,8 +13,9 @@ from pathlib import Path
 
 import nbformat
 
-#: The last view that cryonb made: scenes register themselves.
-VIEW = "window.cryonbViews[window.cryonbViews.length - 1]"
+#: The view in the cell that `Page.scroll_to_view` chose: scenes register themselves.
+VIEW = """(window.cryonbViews || []).filter(view => window.jupyterapp.shell.currentWidget.content
+  .widgets[window.chosenCell].node.contains(view.stage.viewer.container)).at(-1)"""
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 #: Software rendering, which needs no screen and no GPU.
 _ARGUMENTS = [
@@ -94,6 +95,10 @@ def _wait_for(port, server, log, seconds=90):
             return
 
 
+#: Complaints that are none of ours: icons that JupyterLab asks for.
+_HARMLESS = ("favicon", "404")
+
+
 class Page:
     """A page, with what it complained of, asked for and received.
 
@@ -107,6 +112,8 @@ class Page:
         Requests to other machines.
     received : int
         Bytes on websockets.
+    cell : playwright.sync_api.Locator
+        The cell of the view that was chosen by `scroll_to_view`.
     """
 
     def __init__(self, raw):
@@ -123,6 +130,10 @@ class Page:
 
     def _got(self, frame):
         self.received += len(frame)
+
+    def complaints(self) -> list[str]:
+        """Give the errors that may be ours."""
+        return [text for text in self.errors if not any(known in text for known in _HARMLESS)]
 
     def open(self, address: str, name: str) -> None:
         """Open a notebook and wait for its kernel."""
@@ -156,8 +167,11 @@ class Page:
         )
 
     def scroll_to_view(self, number: int) -> None:
-        """Bring a view into sight, by its place among all; what is far off is not made."""
-        self.raw.evaluate(
+        """Bring a view into sight, by its place among all, and choose it for what follows.
+
+        JupyterLab makes what is far off only when it is wanted.
+        """
+        place = self.raw.evaluate(
             """async number => {
               const content = window.jupyterapp.shell.currentWidget.content;
               const shows = cell => cell.type === "code" && Array.from(
@@ -165,50 +179,55 @@ class Page:
               ).some(data => "application/vnd.jupyter.widget-view+json" in data);
               const cells = Array.from(content.model.cells);
               const places = cells.map((cell, k) => shows(cell) ? k : -1).filter(k => k >= 0);
-              await content.scrollToItem(places[number], "center");
+              window.chosenCell = places.at(number);
+              await content.scrollToItem(window.chosenCell, "center");
+              return window.chosenCell;
             }""",
             number,
         )
+        self.cell = self.raw.locator(f'[data-windowed-list-index="{place}"]')
 
-    def wait_until_drawn(self, seconds: int = 90) -> None:
-        """Wait until the last view has all its surfaces."""
+    def wait_until_drawn(self, seconds: int = 90, *, settle: int = 1500) -> None:
+        """Wait until the chosen view has all its surfaces."""
         self.raw.wait_for_function(
-            f"""() => window.cryonbViews && {VIEW}.stage.compList.length > 0 &&
-              {VIEW}.stage.compList.every(
-                c => c.reprList.length && (!c.volume || c.reprList[0].repr.surface))""",
+            f"""() => {{ const view = {VIEW};
+              return view && view.stage.compList.length > 0 && view.stage.compList.every(
+                c => c.reprList.length && (!c.volume || c.reprList[0].repr.surface)); }}""",
             timeout=seconds * 1000,
         )
-        self.raw.wait_for_timeout(800)
+        # The camera takes its place.
+        self.raw.wait_for_timeout(settle)
 
     def parameter(self, component: str, name: str):
-        """Give a parameter of how a part of the last view is drawn, as NGL has it."""
+        """Give a parameter of how a part of the view is drawn, as NGL has it."""
         return self.raw.evaluate(
-            f"""([component, name]) => {VIEW}.stage.compList.find(c => c.name === component)
+            f"""([component, name]) => ({VIEW}).stage.compList.find(c => c.name === component)
               .reprList[0].getParameters()[name]""",
             [component, name],
         )
 
     def is_visible(self, component: str) -> bool:
-        """Tell whether a part of the last view is shown."""
+        """Tell whether a part of the view is shown."""
         return self.raw.evaluate(
-            f"component => {VIEW}.stage.compList.find(c => c.name === component).visible", component
+            f"component => ({VIEW}).stage.compList.find(c => c.name === component).visible",
+            component,
         )
 
     def press(self, slider: str, key: str, times: int = 1) -> None:
-        """Press a key on the last slider with this label."""
-        handle = self.raw.locator(".widget-slider", has_text=slider).locator(".noUi-handle").last
+        """Press a key on the slider with this label."""
+        handle = self.cell.locator(".widget-slider", has_text=slider).locator(".noUi-handle").last
         handle.focus()
         for _ in range(times):
             self.raw.keyboard.press(key)
 
     def pixels(self):
-        """Give what the last view shows: ndarray of int, shape (y, x, 3)."""
+        """Give what the view shows: ndarray of int, shape (y, x, 3)."""
         import io
 
         import numpy as np
         from PIL import Image
 
-        picture = self.raw.locator(".jp-OutputArea canvas").last.screenshot()
+        picture = self.cell.locator("canvas").last.screenshot()
         return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
 
 
