@@ -3,9 +3,9 @@
     python benchmarks/bench_viewer.py [--sizes 64 100 200] [--ticks 8]
 
 Needs the extra `test` and Chromium, which draws by software here; a GPU draws faster. A tick is
-over when the browser has the new level and the surface that it asks for. Beside it, what nglview's own
-`update_surface` sends for the same change. The last lines are the time from starting JupyterLab to
-the first pictures of 00_quickstart, all of whose cells are run.
+over when the browser has the new level and its surface. Beside it, what nglview's `update_surface`
+sends for the same change. The last lines are the time from starting JupyterLab to the first
+pictures of 00_quickstart, all of whose cells are run.
 """
 
 import argparse
