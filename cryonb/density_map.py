@@ -218,7 +218,7 @@ class SecondaryStructureMap(ProbabilityVolume):
         return render(surfaces, model, **options)
 
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
-        """Write one MRC a class, all probabilities as npz, scripts for ChimeraX and PyMOL.
+        """Write one MRC a class, all probabilities as npz, and scenes for other programs.
 
         Parameters
         ----------
@@ -231,8 +231,8 @@ class SecondaryStructureMap(ProbabilityVolume):
         -------
         list of Path
             What was written: `<stem>_helix.mrc`, ..., `<stem>_sse.npz` (probabilities of shape
-            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc`,
-            `<stem>_sse.pml`.
+            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc` for
+            ChimeraX, `<stem>_sse.pml` for PyMOL, `<stem>_sse.mvsx` for Mol* in a browser.
         """
         import numpy as np
 
@@ -261,6 +261,7 @@ class SecondaryStructureMap(ProbabilityVolume):
         scripts = [
             scene.write_chimerax(folder / f"{stem}_sse.cxc"),
             scene.write_pymol(folder / f"{stem}_sse.pml"),
+            scene.write_molviewspec(folder / f"{stem}_sse.mvsx"),
         ]
         return [*maps.values(), archive, *scripts]
 

@@ -149,6 +149,11 @@ class _Panel:
         right = widgets.Box([self.scene.widget], layout=widgets.Layout(flex="1 1 auto"))
         return widgets.VBox([widgets.HBox([left, right]), *below])
 
+    def _fly(self, point, residue) -> None:
+        self.scene.mark("model", residue)
+        self.scene.focus(point, width=25)
+        self.go_to_voxel(self.slices.index_of(point))
+
     def snapshot(self, path, **options) -> Path:
         """Write what the browser shows: see `Scene.snapshot`."""
         return self.scene.snapshot(path, **options)
@@ -209,12 +214,9 @@ class MapView(_Panel):
             continuous_update=False, layout=widgets.Layout(width=_WIDTH),
             style={"description_width": "90px"},
         )  # fmt: skip
-        _observe(self.residue, lambda row: self._fly(middle[row]))
+        keys = list(zip(residues.chain, residues.number, residues.icode, strict=True))
+        _observe(self.residue, lambda row: self._fly(middle[row], keys[row]))
         return self.residue
-
-    def _fly(self, point) -> None:
-        self.scene.focus(point, width=25)
-        self.go_to_voxel(self.slices.index_of(point))
 
 
 class StructureView(_Panel):
@@ -330,8 +332,8 @@ class StructureView(_Panel):
     def go_to_residue(self, row: int) -> None:
         """Fly to a residue: a row of `judged.residues`."""
         point = self.judged.residues.loc[row, ["x", "y", "z"]].to_numpy(dtype=float)
-        self.scene.focus(point, width=25)
-        self.go_to_voxel(self.slices.index_of(point))
+        keys = self.judged.residues.loc[row, ["chain", "number", "icode"]]
+        self._fly(point, tuple(keys))
         self._draw_strip(row)
 
     def _draw_strip(self, row: int) -> None:

@@ -38,6 +38,12 @@ _BEGIN = """
 var stage = this.stage;
 new ResizeObserver(function () { stage.handleResize(); }).observe(stage.viewer.container);
 """
+_MARK = """
+var part = this.stage.compList[%(index)d];
+var mark = part.reprList.find(function (shown) { return shown.name === "mark"; }) ||
+    part.addRepresentation("ball+stick", {name: "mark", sele: "none", colorScheme: "element"});
+mark.setSelection(%(selection)s);
+"""
 #: Runs a script as soon as all parts of the scene are there.
 _LOADED = """
 var stage = this.stage;
@@ -259,6 +265,21 @@ class Scene:
         if opacity is not None:
             wanted["depthWrite"] = opacity > 0.9
         self._update(name, **wanted)
+
+    def mark(self, name: str, residue: tuple[str, int, str]) -> None:
+        """Draw the atoms of one residue of a model, and no longer those of the last.
+
+        Parameters
+        ----------
+        name : str
+            Of the model.
+        residue : tuple
+            Chain, number, insertion code.
+        """
+        chain, number, icode = (str(part).strip() for part in residue)
+        selection = number + (f"^{icode}" if icode else "") + (f":{chain}" if chain else "")
+        index = self._part(name).component._index
+        self._js(_MARK % {"index": index, "selection": json.dumps(selection)})
 
     def focus(self, point=None, *, width: float | None = None) -> None:
         """Move the camera.

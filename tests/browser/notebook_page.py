@@ -213,6 +213,16 @@ class Page:
             component,
         )
 
+    def marked(self) -> int:
+        """Count the atoms that are drawn of the marked residue."""
+        return self.raw.evaluate(
+            f"""() => {{
+              const model = ({VIEW}).stage.compList.find(c => c.name === "model");
+              const mark = model.reprList.find(shown => shown.name === "mark");
+              return mark ? mark.repr.structureView.atomCount : 0;
+            }}"""
+        )
+
     def press(self, slider: str, key: str, times: int = 1) -> None:
         """Press a key on the slider with this label."""
         handle = self.cell.locator(".widget-slider", has_text=slider).locator(".noUi-handle").last

@@ -62,6 +62,7 @@ def test_the_camera_flies_to_a_residue_and_to_the_worst(opened):
     before = strip.get_attribute("src")
     assert changed(opened, lambda: opened.press("residue", "ArrowRight", 4), settle=2000) > 0.5
     assert strip.get_attribute("src") != before
+    assert opened.marked() > 0
     before = strip.get_attribute("src")
     worst = opened.cell.locator(".widget-dropdown", has_text="worst").locator("select").last
     assert changed(opened, lambda: worst.select_option(index=1), settle=2000) > 0.5

@@ -87,6 +87,7 @@ def test_slices_go_where_the_residue_is(made, sent):
     assert [slider.value for slider in shown.places] == expected.tolist()
     assert all(a != b.value for a, b in zip(before, shown.pictures, strict=True))
     assert "zoomMove" in last(sent, "executeCode")[1][0]
+    assert any('setSelection("10:A")' in str(call) for call in sent)
 
 
 def test_slices_follow_the_camera_if_they_should(made):
