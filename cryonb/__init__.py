@@ -30,6 +30,8 @@ _HOMES = {
     # simulate
     "fourier_map": "cryonb.simulate.fourier",
     "gaussian_map": "cryonb.simulate.gaussian",
+    # see
+    "Scene": "cryonb.show.view",
     # train
     "train_network": "cryonb.train.loop",
     # judge

@@ -125,6 +125,23 @@ class DensityMap(Volume):
 
         return plot_density(self, contour=self.contour)
 
+    def view(self, model=None, **options):
+        """Show the map in the notebook, with controls: see `cryonb.show.controls.MapView`."""
+        from cryonb.show.controls import MapView
+
+        return MapView(self, model, **options)
+
+    def render(self, model=None, *, level: float | None = None, **options):
+        """Draw the surface, and a model's backbone, by matplotlib: see `cryonb.show.render`.
+
+        The level is the contour level, 3 sigma where there is none.
+        """
+        from cryonb.show.render import Surface, render
+
+        if level is None:
+            level = self.contour if self.contour is not None else self.mean + 3 * self.std
+        return render([Surface(self, level)], model, **options)
+
     def save(self, path) -> Path:
         """Write the map as MRC (gzipped if the name ends in .gz)."""
         from cryonb.files.mrc import write_map
@@ -164,32 +181,44 @@ class SecondaryStructureMap(ProbabilityVolume):
 
         Returns
         -------
-        Evaluation
-            With `.summary`, `.residues`, `.segments`, `.plot()` and `.save(folder)`.
+        DrawnEvaluation
+            With `.summary`, `.residues`, `.segments`, `.worst()`, `.calibration()`, `.confusion()`,
+            `.plot(kind)` and `.save(folder)`.
         """
-        from cryonb.evaluate.secondary_structure import Evaluation, evaluate_sse
-        from cryonb.show.plot import plot_residues
-
-        class SecondaryStructureEvaluation(Evaluation):
-            """An evaluation that draws itself."""
-
-            def plot(self):
-                """Draw truth over prediction along the chains: a matplotlib figure."""
-                return plot_residues(self.residues)
+        from cryonb.evaluate.secondary_structure import evaluate_sse
+        from cryonb.show.evaluation import DrawnEvaluation
 
         options.setdefault("density", self.density)
         found = evaluate_sse(self, model, **options)
-        return SecondaryStructureEvaluation(found.summary, found.residues, found.segments)
+        return DrawnEvaluation(found.summary, found.residues, found.segments)
 
     def plot(self):
-        """Draw three slices with the classes over the density: a matplotlib figure."""
+        """Draw three slices with the classes over the density, and each class's share."""
         from cryonb.show.plot import plot_sse
 
         same = self.density is not None and self.density.grid.is_close(self.grid)
         return plot_sse(self, self.density if same else None)
 
+    def view(self, model=None, **options):
+        """Show classes, density and model with controls: `cryonb.show.controls.StructureView`."""
+        from cryonb.show.controls import StructureView
+
+        return StructureView(self, model, **options)
+
+    def render(self, model=None, *, level: float = 0.5, **options):
+        """Draw surfaces of the classes, and a model's backbone: see `cryonb.show.render`.
+
+        Coil is left out, since it would hide the rest.
+        """
+        from cryonb.files.scene import CLASS_COLOURS
+        from cryonb.show.render import Surface, render
+
+        shown = [name for name in self.classes[1:] if name != "coil"]
+        surfaces = [Surface(self[name], level, CLASS_COLOURS[name], 0.35, name) for name in shown]
+        return render(surfaces, model, **options)
+
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
-        """Write one MRC a class, all probabilities as npz, and a ChimeraX script.
+        """Write one MRC a class, all probabilities as npz, and scenes for other programs.
 
         Parameters
         ----------
@@ -202,13 +231,14 @@ class SecondaryStructureMap(ProbabilityVolume):
         -------
         list of Path
             What was written: `<stem>_helix.mrc`, ..., `<stem>_sse.npz` (probabilities of shape
-            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc`.
+            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc` for
+            ChimeraX, `<stem>_sse.pml` for PyMOL, `<stem>_sse.mvsx` for Mol* in a browser.
         """
         import numpy as np
 
         from cryonb.files.atomic import written_beside
-        from cryonb.files.chimerax import write_chimerax_script
         from cryonb.files.mrc import write_map
+        from cryonb.files.scene import SceneFiles
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,8 +257,13 @@ class SecondaryStructureMap(ProbabilityVolume):
                 voxel_size=self.voxel_size,
                 origin=self.origin,
             )
-        script = write_chimerax_script(folder / f"{stem}_sse.cxc", maps)
-        return [*maps.values(), archive, script]
+        scene = SceneFiles(maps)
+        scripts = [
+            scene.write_chimerax(folder / f"{stem}_sse.cxc"),
+            scene.write_pymol(folder / f"{stem}_sse.pml"),
+            scene.write_molviewspec(folder / f"{stem}_sse.mvsx"),
+        ]
+        return [*maps.values(), archive, *scripts]
 
     def _repr_html_(self) -> str:
         from cryonb.show.repr import html_of
@@ -319,14 +354,16 @@ def example_model(name: str = "phantom"):
 
         return phantom().structure
     if name == "rhodopsin":
-        try:
-            from nglview.datafiles import PDB
-        except ImportError:
+        from importlib.util import find_spec
+
+        # Importing nglview is the viewer's business (`cryonb.show.view.import_nglview`).
+        home = find_spec("nglview")
+        if home is None:
             raise CryonbError(
                 "The rhodopsin model comes with nglview, which is not installed; install "
                 'cryonb\'s extra "notebook" or use the example "phantom".'
-            ) from None
-        return open_model(PDB)
+            )
+        return open_model(Path(home.origin).parent / "datafiles" / "md_1u19.pdb")
     raise CryonbError(f"An example of phantom or rhodopsin was expected, but {name!r} was asked.")
 
 

@@ -77,6 +77,7 @@ def test_results_are_saved_in_files_that_others_open(sse, tmp_path):
     names = {path.name for path in written}
     assert names == {
         "e_helix.mrc", "e_strand.mrc", "e_coil.mrc", "e_nucleotide.mrc", "e_sse.npz", "e_sse.cxc",
+        "e_sse.pml", "e_sse.mvsx",
     }  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == names
     with mrcfile.open(tmp_path / "e_helix.mrc") as file:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 from cryonb.errors import MapModelMismatchError
+from cryonb.evaluate.calibration import calibration
 from cryonb.evaluate.haruspex import residue_counts
 from cryonb.files.atomic import written_beside
 from cryonb.grid import box_text
@@ -38,7 +39,8 @@ class Evaluation:
         The scores, see `evaluate_sse`.
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, dssp, truth, predicted, correct, density (in
-        r.m.s.d., where a density was given) and the mean probability of each class.
+        r.m.s.d., where a density was given), x, y, z (middle of its backbone in Å) and the mean
+        probability of each class.
     segments : pandas.DataFrame
         A row a stretch of one class: chain, first, last, state, length, recovered (share of its
         residues predicted right), found (at least half).
@@ -47,6 +49,57 @@ class Evaluation:
     summary: pd.Series
     residues: pd.DataFrame
     segments: pd.DataFrame
+
+    def worst(self, n: int = 10) -> pd.DataFrame:
+        """Give the stretches of a chain in which the prediction errs most.
+
+        Parameters
+        ----------
+        n : int
+            How many at most.
+
+        Returns
+        -------
+        DataFrame
+            A row a stretch of wrong residues, the worst first: chain, first, last (numbers),
+            length, truth and predicted (the most frequent), deficit (sum over its residues of what
+            the probability of the truth lacks to one), row (of its middle in `residues`).
+        """
+        table = self.residues
+        lacking = (
+            1
+            - table[list(CLASSES)].to_numpy()[
+                np.arange(len(table)), table["truth"].map(CLASSES.index)
+            ]
+        )
+        new = (table["correct"] != table["correct"].shift()) | (
+            table["chain"] != table["chain"].shift()
+        )
+        rows = []
+        for _, part in table[~table["correct"]].groupby(new.cumsum()[~table["correct"]]):
+            rows.append(
+                {
+                    "chain": part["chain"].iloc[0],
+                    "first": part["number"].iloc[0],
+                    "last": part["number"].iloc[-1],
+                    "length": len(part),
+                    "truth": part["truth"].mode()[0],
+                    "predicted": part["predicted"].mode()[0],
+                    "deficit": lacking[part.index].sum(),
+                    "row": part.index[len(part) // 2],
+                }
+            )
+        columns = ["chain", "first", "last", "length", "truth", "predicted", "deficit", "row"]
+        worst = pd.DataFrame(rows, columns=columns).sort_values("deficit", ascending=False)
+        return worst.head(n).reset_index(drop=True)
+
+    def calibration(self, *, bins: int = 10) -> pd.DataFrame:
+        """Compare how sure the prediction of residues is with how often it is right.
+
+        See `cryonb.evaluate.calibration.calibration`.
+        """
+        truth = self.residues["truth"].map(CLASSES.index).to_numpy()
+        return calibration(truth, self.residues[list(CLASSES)], bins=bins)
 
     def save(self, folder) -> Path:
         """Write summary.csv, residues.csv and segments.csv into a folder, and give the folder."""
@@ -149,6 +202,9 @@ def evaluate_sse(
         total = np.bincount(owner[good], read_density[good], n)
         mean_density = total / np.maximum(np.bincount(owner[good], minlength=n), 1)
         residues["density"] = mean_density[rows] / density.std
+    atoms_each = np.maximum(np.bincount(owner, minlength=n), 1)
+    for axis, letter in enumerate("xyz"):
+        residues[letter] = (np.bincount(owner, at[:, axis], n) / atoms_each)[rows]
     for k, name in enumerate(CLASSES):
         residues[name] = means[rows, k]
     segments = _segments(structure, residues["correct"], rows)

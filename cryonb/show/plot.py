@@ -13,12 +13,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cryonb.files.chimerax import CLASS_COLOURS
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["Picture", "plot_density", "plot_residues", "plot_sse"]
+__all__ = [
+    "Picture",
+    "legend_of",
+    "plot_calibration",
+    "plot_density",
+    "plot_fractions",
+    "plot_residues",
+    "plot_sse",
+    "plot_stretch",
+]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
+_HATCH = {"background": "", "helix": "//", "strand": "--", "coil": "..", "nucleotide": "xx"}
 _LINE = {"helix": "-", "strand": "--", "coil": ":", "nucleotide": "-."}
 _AXES = ("z", "y", "x")
 #: Places between two chains on one line of the residue strip.
@@ -38,9 +48,10 @@ class Picture(Figure):
         return stream.getvalue()
 
 
-def _legend(target, names) -> None:
-    handles = [Patch(facecolor=CLASS_COLOURS[name], label=name) for name in names]
-    target.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False)
+def legend_of(picture: Picture, colours) -> None:
+    """Put patches of colour, by name, below a picture."""
+    handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(colours), frameon=False)
 
 
 def _slice(values: np.ndarray, axis: int, index: int) -> np.ndarray:
@@ -119,8 +130,8 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
     density : Volume, optional
         The map, on the same grid.
     """
-    picture = Picture(12, 4.6)
-    panels = picture.subplots(1, 3)
+    picture = Picture(13, 4.2)
+    panels = picture.subplots(1, 4, width_ratios=(3, 3, 3, 1.6))
     structure = 1 - probabilities.values[0].astype(np.float32)
     structure[structure < 0.5] = 0
     shown = [name for name in probabilities.classes if name != "background"]
@@ -144,7 +155,42 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
                     part, [0.5], colors="black", linewidths=0.6, linestyles=_LINE[name],
                     extent=extent,
                 )  # fmt: skip
-    _legend(picture, shown)
+    counts = probabilities.labels().counts()
+    _draw_fractions(panels[3], {"": {name: counts[name] for name in shown}}, "voxels")
+    legend_of(picture, {name: CLASS_COLOURS[name] for name in shown})
+    return picture
+
+
+def _draw_fractions(axes, columns, what: str) -> None:
+    """Draw one bar for each column of counts, its classes beside each other."""
+    names = [n for n in CLASSES if any(counts.get(n, 0) for counts in columns.values())]
+    width = 0.8 / len(columns)
+    for k, counts in enumerate(columns.values()):
+        total = max(sum(counts.get(name, 0) for name in names), 1)
+        shares = [counts.get(name, 0) / total for name in names]
+        # The first column is plain, so that the pair can be told apart.
+        axes.bar(
+            np.arange(len(names)) + (k + 0.5) * width - 0.4, shares, width * 0.94,
+            color=[CLASS_COLOURS[name] for name in names], edgecolor="black", linewidth=0.7,
+            hatch=["" if len(columns) > 1 and k == 0 else _HATCH[name] for name in names],
+        )  # fmt: skip
+    axes.set(ylabel=f"share of {what}", ylim=(0, 1), title=" | ".join(filter(None, columns)))
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot_fractions(columns, what: str) -> Picture:
+    """Draw the share of each class, in one or several counts.
+
+    Parameters
+    ----------
+    columns : dict of str to mapping
+        A name, such as "truth", to counts by class.
+    what : str
+        What was counted.
+    """
+    picture = Picture(4.5, 3.2)
+    _draw_fractions(picture.subplots(), columns, what)
     return picture
 
 
@@ -162,6 +208,37 @@ def _draw_piece(axes, piece, start: int) -> list[tuple[int, int]]:
     chain = piece["chain"].iloc[0].strip()
     axes.text(start - 0.5, 2.25, f"chain {chain}" if chain else "", fontsize=8)
     return [(start + k, piece["number"].iloc[k]) for k in range(0, len(piece), 10)]
+
+
+def _finish_strip(axes, ticks, width: int) -> None:
+    axes.set(xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6))
+    axes.set_yticklabels(("predicted", "truth"))
+    axes.set_xticks(*zip(*ticks, strict=True), fontsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot_stretch(residues, row: int, *, width: int = 120) -> Picture:
+    """Draw truth over prediction along the chain around one residue, which a line marks.
+
+    Parameters
+    ----------
+    residues : pandas.DataFrame
+        `Evaluation.residues`.
+    row : int
+        Of the residue.
+    width : int
+        Residues at most.
+    """
+    chain = residues[residues["chain"] == residues["chain"].iloc[row]]
+    place = chain.index.get_loc(residues.index[row])
+    first = min(max(place - width // 2, 0), max(len(chain) - width, 0))
+    piece = chain.iloc[first : first + width]
+    picture = Picture(12, 1.15)
+    axes = picture.subplots()
+    ticks = _draw_piece(axes, piece, 0)
+    axes.axvline(place - first, color="black", linewidth=1.5)
+    _finish_strip(axes, ticks, width)
+    return picture
 
 
 def plot_residues(residues, *, width: int = 120) -> Picture:
@@ -198,10 +275,31 @@ def plot_residues(residues, *, width: int = 120) -> Picture:
         ticks = []
         for start, piece in line:
             ticks += _draw_piece(axes, piece, start)
-        axes.set(
-            xlim=(-1, width), ylim=(0, 2.2), yticks=(0.4, 1.6), yticklabels=("predicted", "truth")
-        )
-        axes.set_xticks(*zip(*ticks, strict=True), fontsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    _legend(picture, [n for n in CLASSES if (residues[["truth", "predicted"]] == n).any(axis=None)])
+        _finish_strip(axes, ticks, width)
+    both = residues[["truth", "predicted"]]
+    legend_of(picture, {n: CLASS_COLOURS[n] for n in CLASSES if (both == n).any(axis=None)})
+    return picture
+
+
+def plot_calibration(table) -> Picture:
+    """Draw how often a prediction is right against how sure it is.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `cryonb.evaluate.calibration.calibration`.
+
+    Notes
+    -----
+    On the diagonal a prediction is as good as it says; below it is too sure of itself. The areas
+    of the marks go with the number of residues.
+    """
+    picture = Picture(4, 4)
+    axes = picture.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    axes.plot(table["confidence"], table["accuracy"], color="0.2", linewidth=0.8)
+    area = 20 + 280 * table["n"] / table["n"].max()
+    axes.scatter(table["confidence"], table["accuracy"], s=area, color="#0072B2", alpha=0.7)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence",
+             ylabel="share that is right")  # fmt: skip
     return picture

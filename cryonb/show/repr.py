@@ -7,22 +7,42 @@ import html
 import io
 
 import numpy as np
+from matplotlib.colors import to_rgb
 
+from cryonb.files.scene import CLASS_COLOURS
 from cryonb.volume import ProbabilityVolume, Volume
 
 __all__ = ["html_of"]
 
 
-def _thumbnail(values: np.ndarray, low: float, high: float) -> str:
-    from matplotlib import colormaps
+def _thumbnail(picture: np.ndarray) -> str:
+    """Show an array of (rows, columns, RGB) from 0 to 1, its first row at the bottom."""
     from matplotlib.image import imsave
 
-    step = max(max(values.shape) // 128, 1)
-    scaled = (values[::-step, ::step].astype(np.float32) - low) / max(high - low, 1e-9)
     stream = io.BytesIO()
-    imsave(stream, colormaps["gray"](np.clip(scaled, 0, 1)), format="png")
+    imsave(stream, np.clip(picture, 0, 1), format="png", origin="lower")
     code = base64.b64encode(stream.getvalue()).decode()
     return f'<img style="height:110px;margin-right:4px" src="data:image/png;base64,{code}">'
+
+
+def _thumbnails(volume: Volume) -> str:
+    """Three slices through the middle: density dark on white, or classes in their colours."""
+    classes = isinstance(volume, ProbabilityVolume)
+    step = max(max(volume.shape) // 128, 1)
+    low, high = volume.mean, min(volume.mean + 6 * volume.std, volume.max)
+    shown = []
+    for axis, n in enumerate(volume.shape):
+        cut = np.take(volume.values, n // 2, axis=axis + classes)[..., ::step, ::step]
+        cut = cut.astype(np.float32)
+        if classes:
+            colours = [
+                CLASS_COLOURS[name] if k else "#FFFFFF" for k, name in enumerate(volume.classes)
+            ]
+            shown.append(np.einsum("cij,cr->ijr", cut, [to_rgb(colour) for colour in colours]))
+        else:
+            grey = 1 - np.clip((cut - low) / max(high - low, 1e-9), 0, 1)
+            shown.append(np.repeat(grey[..., None], 3, axis=-1))
+    return "".join(map(_thumbnail, shown))
 
 
 def html_of(volume: Volume, facts: dict[str, str] | None = None) -> str:
@@ -31,7 +51,7 @@ def html_of(volume: Volume, facts: dict[str, str] | None = None) -> str:
     Parameters
     ----------
     volume : Volume or ProbabilityVolume
-        What to describe; of probabilities, the slices show 1 - P(background).
+        What to describe.
     facts : dict of str to str, optional
         Further lines of the table.
     """
@@ -42,16 +62,13 @@ def html_of(volume: Volume, facts: dict[str, str] | None = None) -> str:
         "box (x, y, z)": volume.grid.describe_box(),
         "memory": f"{volume.values.nbytes / 2**20:.1f} MB",
     }
-    values = volume.values
     if isinstance(volume, ProbabilityVolume):
         counts = volume.labels().counts()
         shares = {name: count / volume.grid.n_voxels for name, count in counts.items()}
         rows["classes"] = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        values, low, high = 1 - values[0], 0.0, 1.0
     else:
         rows["mean ± σ"] = f"{volume.mean:.4g} ± {volume.std:.4g}"
         rows["range"] = f"{volume.min:.4g} to {volume.max:.4g}"
-        low, high = volume.min, max(volume.mean + 6 * volume.std, volume.min + 1e-9)
     rows |= facts or {}
     if volume.history:
         rows["history"] = "; ".join(volume.history)
@@ -60,9 +77,5 @@ def html_of(volume: Volume, facts: dict[str, str] | None = None) -> str:
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
         for key, value in rows.items()
     )
-    images = "".join(
-        _thumbnail(np.take(values, n // 2, axis=axis), low, high)
-        for axis, n in enumerate(volume.shape)
-    )
     title = html.escape(type(volume).__name__ + (f" {volume.name}" if volume.name else ""))
-    return f"<div><b>{title}</b><div>{images}</div><table>{table}</table></div>"
+    return f"<div><b>{title}</b><div>{_thumbnails(volume)}</div><table>{table}</table></div>"
