@@ -98,6 +98,14 @@ class DensityMap(Volume):
 
         return mask(self, **options)
 
+    # ---- continuous --------------------------------------------------------------------------
+
+    def field(self, *, method: str = "cubic", **options):
+        """Make a continuous function of the map: see `cryonb.field.field`."""
+        from cryonb.field import field
+
+        return field(self, method=method, **options)
+
     # ---- predict ------------------------------------------------------------------------------
 
     def predict_sse(self, *, method: str = "unet", **options) -> SecondaryStructureMap:
