@@ -32,6 +32,8 @@ _HOMES = {
     "gaussian_map": "cryonb.simulate.gaussian",
     # train
     "train_network": "cryonb.train.loop",
+    # fit
+    "fit": "cryonb.fitting.rigid",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",
