@@ -34,6 +34,8 @@ _HOMES = {
     "Scene": "cryonb.show.view",
     # train
     "train_network": "cryonb.train.loop",
+    # fit
+    "fit": "cryonb.fitting.rigid",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",

@@ -92,12 +92,13 @@ class Atoms:
 
     @classmethod
     def from_structure(
-        cls, structure, *, hydrogens: bool = False, waters: bool = False, ligands: bool = True
-    ) -> Atoms:
+        cls, structure, *, hydrogens: bool = False, waters: bool = False, ligands: bool = True,
+        altlocs: bool = False,
+    ) -> Atoms:  # fmt: skip
         """Read the columns of a `gemmi.Structure`, or hand back an `Atoms` unchanged.
 
         The first model is read. Of alternative locations the one with the highest summed
-        occupancy in its residue is kept (the first of equals).
+        occupancy in its residue is kept (the first of equals), unless all are asked for.
 
         Parameters
         ----------
@@ -106,6 +107,8 @@ class Atoms:
         hydrogens, waters, ligands : bool
             Whether to keep these. A modified residue within a polymer (MSE) is part of it, not a
             ligand.
+        altlocs : bool
+            Whether to keep all alternative locations, each with its own occupancy.
 
         Raises
         ------
@@ -129,7 +132,9 @@ class Atoms:
             keep_residue &= kind != KIND_WATER
         if not ligands:
             keep_residue &= kind != KIND_LIGAND
-        keep = keep_residue[table.residue] & table.best_altloc()
+        keep = keep_residue[table.residue]
+        if not altlocs:
+            keep = keep & table.best_altloc()
         if not hydrogens:
             keep &= table.element != 1
         if not keep.any():

@@ -98,6 +98,44 @@ class DensityMap(Volume):
 
         return mask(self, **options)
 
+    # ---- continuous --------------------------------------------------------------------------
+
+    def field(self, *, method: str = "cubic", **options):
+        """Make a continuous function of the map: see `cryonb.field.field`."""
+        from cryonb.field import field
+
+        return field(self, method=method, **options)
+
+    def filter(self, **options) -> DensityMap:
+        """Take out fine (low=) or coarse (high=) detail: see `cryonb.process.filter`."""
+        from cryonb.process.filter import band_filter
+
+        return band_filter(self, **options)
+
+    def flip_hand(self) -> DensityMap:
+        """Mirror the map: see `cryonb.process.filter.flip_hand`."""
+        from cryonb.process.filter import flip_hand
+
+        return flip_hand(self)
+
+    def confidence(self, **options) -> DensityMap:
+        """Turn densities into 1 minus the false discovery rate: see `cryonb.process.confidence`."""
+        from cryonb.process.confidence import confidence
+
+        return confidence(self, **options)
+
+    def find_symmetry(self, **options):
+        """Find the point group, about any axes: see `cryonb.process.symmetry.find_symmetry`."""
+        from cryonb.process.symmetry import find_symmetry
+
+        return find_symmetry(self, **options)
+
+    def symmetrize(self, symmetry) -> DensityMap:
+        """Average over the operations of a symmetry: see `cryonb.process.symmetry.symmetrize`."""
+        from cryonb.process.symmetry import symmetrize
+
+        return symmetrize(self, symmetry)
+
     # ---- predict ------------------------------------------------------------------------------
 
     def predict_sse(self, *, method: str = "unet", **options) -> SecondaryStructureMap:

@@ -8,8 +8,14 @@ import torch
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.simulate.fourier import fourier_map, frequencies, gaussian_sum, structure_factors
-from cryonb.simulate.gaussian import gaussian_map
+from cryonb.simulate.fourier import (
+    _refit,
+    fourier_map,
+    frequencies,
+    gaussian_sum,
+    structure_factors,
+)
+from cryonb.simulate.gaussian import RECIPES, gaussian_map, gaussians, sigma_of
 from cryonb.simulate.scattering import electron_coefficients
 
 
@@ -101,6 +107,9 @@ def test_fourier_map_agrees_with_gemmi(rng):
     x, y = ours.values[inner].ravel(), theirs[inner].ravel()
     assert np.corrcoef(x, y)[0, 1] > 0.9995
     assert (x @ y) / (y @ y) == pytest.approx(1, abs=0.005)
+    # In a box that repeats itself, as gemmi's does, nothing is left of the difference.
+    around = fourier_map(structure, grid, resolution=d, periodic=True).values
+    assert np.abs(around - theirs).max() < 1e-4 * theirs.max()
 
 
 def test_gaussian_sum_is_the_closed_form(rng):
@@ -115,6 +124,36 @@ def test_gaussian_sum_is_the_closed_form(rng):
     np.testing.assert_allclose(volume.values, expected, atol=2e-3 * expected.max())
 
 
+@pytest.mark.parametrize("spread", [1.0, 200.0, 2000.0])
+def test_precise_factors_are_the_direct_sum(rng, spread):
+    # Widths from a few Å² to thousands, on a grid half again as fine as the limit needs.
+    shape, voxel, s_max = (24, 27, 30), (1.0, 1.1, 0.9), 1 / 3.3
+    position = rng.uniform(0, 20, (40, 3))
+    a, b = rng.uniform(-1, 3, (40, 2)), 3 + rng.uniform(0, spread, (40, 2))
+    index = Grid(shape, voxel).to_index(position)
+    got = structure_factors(
+        torch.from_numpy(np.ascontiguousarray(index)), torch.tensor(a, dtype=torch.float32),
+        torch.tensor(b, dtype=torch.float32), shape, voxel, s_max=s_max, precise=True,
+    )[0].numpy()  # fmt: skip
+    for h in [(0, 0, 0), (1, 2, 3), (-2, 1, 0), (3, -4, 5), (7, 0, 0), (0, 8, 0), (0, 0, 8)]:
+        s = np.array(h[::-1]) / (np.array(shape[::-1]) * voxel)
+        f = (a * np.exp(-b * (s @ s) / 4)).sum(axis=1)
+        expected = (f * np.exp(-2j * np.pi * position @ s)).sum()
+        assert abs(got[h] - expected) < 2e-4 * np.abs(a).sum()
+
+
+@pytest.mark.parametrize(("old", "new"), [((8, 9, 10), (12, 11, 16)), ((12, 11, 16), (8, 9, 10))])
+def test_a_map_without_high_frequencies_is_the_same_on_another_grid(rng, old, new):
+    def wave(shape):
+        z, y, x = np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij")
+        turn = 2 * np.pi
+        return 1 + np.cos(turn * (3 * z - 2 * y + x) + 0.3) + np.sin(turn * (y - 3 * x))
+
+    coefficients = torch.fft.rfftn(torch.from_numpy(wave(old)))
+    found = torch.fft.irfftn(_refit(coefficients, old, new), s=new) * np.prod(new) / np.prod(old)
+    np.testing.assert_allclose(found, wave(new), atol=1e-10)
+
+
 @pytest.mark.parametrize(("recipe", "sigma"), [("molmap", 5 * 0.22508), ("emready", 0.94533)])
 def test_gaussian_recipes_integrate_to_the_atomic_number(rng, recipe, sigma):
     structure = molecule(rng, n=1)
@@ -123,6 +162,44 @@ def test_gaussian_recipes_integrate_to_the_atomic_number(rng, recipe, sigma):
     assert volume.values.sum() * volume.grid.voxel_volume == pytest.approx(6, rel=1e-3)
     peak = volume.sample(atoms.position, order=3)[0]
     assert peak == pytest.approx(6 / (2 * np.pi * sigma**2) ** 1.5, rel=0.02)
+
+
+# Of one carbon atom at d = 6 Å: width, integral (None: not fixed) and height (None: follows).
+@pytest.mark.parametrize(
+    ("recipe", "sigma", "integral", "height"),
+    [
+        ("molmap", 6 * 0.22508, 6, None),
+        ("emready", (1.2 + 3.6) / 4.44288, 6, None),
+        ("cryofit", 3.0, None, 1),
+        ("demo-emfit", (2.4 + 4.8) / 4.44288, 12.011, None),
+        ("tempy", 2.136, 12.011, None),
+        ("qscore", 0.6, None, 1),
+    ],
+)
+def test_every_recipe_has_its_width_and_weight(rng, recipe, sigma, integral, height):
+    structure = molecule(rng, n=1)
+    atom = Atoms.from_structure(structure).position[0]
+    grid = Grid((61, 61, 61), 0.5, atom - 15)  # a voxel is centred on the atom
+    values = gaussian_map(structure, grid, resolution=6.0, recipe=recipe).values
+    assert sigma_of(6.0, recipe) == pytest.approx(sigma, rel=1e-4)
+    norm = (2 * np.pi * sigma**2) ** 1.5
+    assert values.sum() * 0.125 == pytest.approx(integral or norm, rel=2e-3)
+    assert values[30, 30, 30] == pytest.approx(height or integral / norm, rel=2e-3)
+    # two sigma away
+    steps = round(2 * sigma / 0.5)
+    expected = np.exp(-((steps * 0.5) ** 2) / (2 * sigma**2))
+    assert values[30, 30, 30 + steps] / values[30, 30, 30] == pytest.approx(expected, abs=2e-3)
+
+
+def test_narrow_and_wide_gaussians_are_the_same_sum(rng):
+    # Narrow ones are added up directly, wide ones through Fourier space; a device means Fourier.
+    position, element = rng.uniform(-3, 23, (50, 3)), rng.integers(6, 9, 50)
+    grid = Grid((20, 21, 22), (1.0, 1.1, 0.9))
+    for d in (4.0, 8.0):
+        direct = gaussians(position, element, grid, resolution=d).values
+        fourier = gaussians(position, element, grid, resolution=d, device="cpu").values
+        np.testing.assert_allclose(direct, fourier, atol=3e-3 * fourier.max())
+    assert {RECIPES[name].weight for name in RECIPES} == {"number", "mass", "one"}
 
 
 def test_bad_requests_are_refused(rng):

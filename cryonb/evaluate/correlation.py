@@ -1,0 +1,372 @@
+"""Correlation of a map with the map of its model: the whole, its chains and its residues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from cryonb.atoms import KIND_PROTEIN, Atoms
+from cryonb.errors import CryonbError, GridError
+from cryonb.grid import Grid
+from cryonb.process.spheres import molecular_mask, voxels_within
+from cryonb.simulate.fourier import fourier_map
+from cryonb.simulate.gaussian import gaussian_map
+from cryonb.simulate.scattering import electron_coefficients
+from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+
+__all__ = ["Correlation", "carbon_radius", "correlate", "overlap_along_chain", "usable_resolution"]
+
+# cctbx's main chain of a protein; everything else counts as side chain.
+_MAIN = ("N", "CA", "C", "O", "CB")
+# Pairs of atom and voxel of which the distinct ones are sought together.
+_PAIRS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How a map agrees with the map of a model.
+
+    Attributes
+    ----------
+    summary : pandas.Series
+        cc_mask, cc_volume, cc_peaks, cc_box, cc_main_chain, cc_side_chain, ccc, smoc (mean over
+        residues), resolution (of the model map), radius (of the sums around atoms) and n_mask
+        (voxels of the molecule); see `correlate`.
+    residues : pandas.DataFrame
+        A row a residue: chain, number, icode, name, n_atoms, b_iso, occupancy, cc, cc_main_chain,
+        cc_side_chain, smoc.
+    chains : pandas.DataFrame
+        A row a chain: chain, n_residues, n_atoms, b_iso, cc, smoc.
+    model_map : Volume
+        The map of the model that was compared.
+    """
+
+    summary: pd.Series
+    residues: pd.DataFrame
+    chains: pd.DataFrame
+    model_map: Volume
+
+    def _repr_html_(self) -> str:
+        return self.summary.to_frame("value").map(lambda value: f"{value:.3f}").to_html()
+
+
+def usable_resolution(resolution: float | None, grid: Grid) -> float:
+    """Give the resolution of a model map: as asked, but no finer than the voxels can hold.
+
+    Raises
+    ------
+    CryonbError
+        If no resolution is known, or it is not positive.
+    """
+    if resolution is None:
+        raise CryonbError(
+            "Comparing a map with a model needs the map's resolution, but none is known; give "
+            "resolution= in Å."
+        )
+    if not resolution > 0:
+        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
+    return float(max(resolution, 2 * max(grid.voxel_size)))
+
+
+def carbon_radius(resolution: float, b_iso: float) -> float:
+    """Give the radius of a carbon atom's central peak in a map, in Å.
+
+    Twice the distance of the first point of inflection of its Fourier image at the resolution, as
+    cctbx has it.
+
+    Parameters
+    ----------
+    resolution : float
+        d in Å.
+    b_iso : float
+        Å².
+    """
+    a, b = electron_coefficients([6])
+    s = np.linspace(0, 1 / resolution, 801)
+    f = (a * np.exp(-(b + b_iso) * s[:, None] ** 2 / 4)).sum(axis=1)
+    step = 0.1  # cctbx's, which makes the radius a multiple of it
+    r = np.arange(0, max(15.0, resolution), step)
+    image = np.trapezoid(4 * np.pi * s**2 * f * np.sinc(2 * r[:, None] * s), s, axis=1)
+    curvature = image[2:] + image[:-2] - 2 * image[1:-1]
+    return float(2 * (r[np.argmax(curvature > 0) + 1] - step / 2))
+
+
+def correlate(
+    volume: Volume, model, *, resolution: float | None = None, radius: float | None = None,
+    window: int = 11, periodic: bool = True, device: str | None = None,
+) -> Correlation:  # fmt: skip
+    """Correlate a map with the map of a model.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    model : gemmi.Structure or Atoms
+        The model in the map's frame. Of a structure waters, ligands and all alternative locations
+        count, hydrogens do not.
+    resolution : float, optional
+        Of the map, in Å; that which a `DensityMap` knows by default. Where the voxels are too
+        coarse for it, twice their size is taken.
+    radius : float, optional
+        Voxels within this distance of an atom belong to its residue and chain. By default the
+        resolution or the radius of a carbon atom in the map, whichever is larger, within 3 to
+        10 Å.
+    window : int
+        Residues of a window of SMOC, odd.
+    periodic : bool
+        Whether the model's map wraps around at the faces of the box, as in cctbx.
+    device : str, optional
+        Where torch computes.
+
+    Returns
+    -------
+    Correlation
+        The model's map has electron scattering factors, the model's B and occupancy, and a sharp
+        limit at the resolution. All cc are Pearson's, each over other voxels (Afonine et al.
+        2018, Acta Cryst. D74, 814):
+
+        * cc_mask: within the molecule (`molecular_mask`).
+        * cc_volume: as many voxels as that, the highest of the model's map.
+        * cc_peaks: the highest of the map and the highest of the model's, as many of each.
+        * cc_box: all voxels.
+        * cc_main_chain: near N, CA, C, O and CB of protein residues; cc_side_chain: near all
+          other atoms.
+
+        Not centred about the mean are
+
+        * ccc: Σ mc / √(Σ m² Σ c²) over all voxels, c a Gaussian of σ = d/2 on each atom
+          (CryoFit: Kirmizialtin et al. 2015, Methods Enzymol. 558, 497).
+        * smoc: the same over the voxels near a window of consecutive residues, see
+          `overlap_along_chain`.
+
+        Values are NaN where there is nothing to correlate.
+
+    Raises
+    ------
+    CryonbError
+        If the resolution is neither given nor known, or the volume is no density.
+    MapModelMismatchError
+        If map and model do not overlap.
+    """
+    if isinstance(volume, LabelVolume | ProbabilityVolume):
+        raise CryonbError(f"A density was expected, but {volume!r} was given.")
+    if resolution is None:
+        resolution = getattr(volume, "resolution", None)
+    grid = volume.grid
+    d = usable_resolution(resolution, grid)
+    atoms = Atoms.from_structure(model, waters=True, altlocs=True)
+    inside = molecular_mask(atoms, grid).values.ravel() > 0
+    model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
+    pair = _Pair(volume, model_map)
+    top_map, top_model = (_highest(values, int(inside.sum())) for values in (pair.m, pair.c))
+    if radius is None:
+        radius = float(np.clip(max(d, carbon_radius(d, float(atoms.b_iso.mean()))), 3.0, 10.0))
+    main = np.isin(atoms.name, _MAIN) & (atoms.kind == KIND_PROTEIN)
+    residues = _residue_table(pair, atoms, radius, main)
+    residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
+    chains = _chain_table(pair, atoms, radius, residues)
+    blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
+    values = {
+        "cc_mask": pair.over(inside),
+        "cc_volume": pair.over(top_model),
+        "cc_peaks": pair.over(top_map | top_model),
+        "cc_box": pair.over(slice(None)),
+        "cc_main_chain": pair.over(_near(grid, atoms.position[main], radius)),
+        "cc_side_chain": pair.over(_near(grid, atoms.position[~main], radius)),
+        "ccc": overlap(volume.values, blurred.values),
+        "smoc": float(residues["smoc"].mean()),
+        "resolution": d,
+        "radius": radius,
+        "n_mask": float(inside.sum()),
+    }
+    return Correlation(pd.Series(values), residues, chains, model_map)
+
+
+def overlap(a, b) -> float:
+    """Give Σ ab / √(Σ a² Σ b²) of two arrays of one shape; NaN where one of them is zero."""
+    a, b = (np.asarray(part, dtype=np.float64).ravel() for part in (a, b))
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else np.nan
+
+
+def overlap_along_chain(
+    volume: Volume, model, *, resolution: float, window: int = 11, model_map: Volume | None = None
+) -> np.ndarray:
+    """Compute SMOC: Manders' overlap of map and model map around windows of residues.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    model : gemmi.Structure or Atoms
+        The model.
+    resolution : float
+        d in Å.
+    window : int
+        Residues a window, odd. It does not reach over a break of the chain, where a number is
+        left out.
+    model_map : Volume, optional
+        By default a Gaussian of σ = 0.225 d on each atom, on the grid of `volume`.
+
+    Returns
+    -------
+    ndarray of float64, shape (residue,)
+        The window's score at its middle residue: Σ mc / √(Σ m² Σ c²) over the voxels within
+        2.5 max(0.225 d, 1 Å) of its atoms. NaN where no voxel lies there.
+
+    Raises
+    ------
+    CryonbError
+        If the window is even or not positive.
+
+    Notes
+    -----
+    Joseph et al. (2016), Methods 100, 42; radius and windows as the FastSMOC of TEMPy has them.
+    """
+    if window < 1 or window % 2 == 0:
+        raise CryonbError(f"A window of an odd number of residues was expected, not {window}.")
+    atoms = Atoms.from_structure(model, waters=True, altlocs=True)
+    grid = volume.grid
+    if model_map is None:
+        model_map = gaussian_map(atoms, grid, resolution=resolution)
+    if not model_map.grid.is_close(grid):
+        raise GridError(f"A model map on the grid of {volume!r} was expected, not {model_map!r}.")
+    residues, n = atoms.residues, len(atoms.residues)
+    stretch = np.zeros(n, dtype=int)
+    gap = (residues.chain[1:] != residues.chain[:-1]) | (np.diff(residues.number) > 1)
+    gap |= np.diff(residues.number) < 0
+    stretch[1:] = np.cumsum(gap)
+    m, c = (part.values.ravel().astype(np.float64) for part in (volume, model_map))
+    sums = np.zeros((3, n))
+    radius = 2.5 * max(0.225 * resolution, 1.0)
+    half = window // 2
+    reach = np.arange(-half, half + 1)
+    # Pairs become as many as a window is long.
+    for first, stop in _blocks(np.repeat(atoms.residue, window), radius, grid, n):
+        mine = (atoms.residue >= first - half) & (atoms.residue < stop + half)
+        owner, voxel = _distinct(grid, atoms.position[mine], atoms.residue[mine], radius)
+        middle = owner[:, None] + reach
+        ok = (middle >= first) & (middle < stop)
+        ok &= stretch[np.clip(middle, 0, n - 1)] == stretch[owner][:, None]
+        row, _ = np.nonzero(ok)
+        middle, at = np.divmod(_once(middle[ok] * grid.n_voxels + voxel[row]), grid.n_voxels)
+        for total, weight in zip(sums, (m[at] * c[at], m[at] ** 2, c[at] ** 2), strict=True):
+            total += np.bincount(middle, weight, n)
+    norm = np.sqrt(sums[1] * sums[2])
+    return np.where(norm > 0, sums[0] / np.where(norm > 0, norm, 1), np.nan)
+
+
+class _Pair:
+    """Two maps on one grid, flattened and centred, so that sums of squares keep their digits."""
+
+    def __init__(self, volume: Volume, model_map: Volume):
+        self.grid = volume.grid
+        self.m = volume.values.ravel() - np.float32(volume.mean)
+        self.c = model_map.values.ravel() - np.float32(model_map.mean)
+
+    def over(self, which) -> float:
+        """Pearson's correlation over voxels."""
+        m, c = self.m[which].astype(np.float64), self.c[which].astype(np.float64)
+        if len(m) < 2:
+            return np.nan
+        m, c = m - m.mean(), c - c.mean()
+        return overlap(m, c)
+
+    def by_group(self, position, group, radius, n) -> np.ndarray:
+        """Pearson's correlation near the atoms of each of n groups."""
+        sums = np.zeros((6, n))
+        for first, stop in _blocks(group, radius, self.grid, n):
+            mine = (group >= first) & (group < stop)
+            owner, voxel = _distinct(self.grid, position[mine], group[mine], radius)
+            m, c = self.m[voxel].astype(np.float64), self.c[voxel].astype(np.float64)
+            for total, weight in zip(
+                sums, (np.ones(len(m)), m, c, m * m, c * c, m * c), strict=True
+            ):
+                total += np.bincount(owner, weight, n)
+        count, m, c, mm, cc, mc = sums
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt((mm - m * m / count) * (cc - c * c / count))
+            return np.where(count > 1, (mc - m * c / count) / spread, np.nan)
+
+
+def _highest(values: np.ndarray, n: int) -> np.ndarray:
+    """Mark the values not below that of rank n, counted from 0."""
+    if n >= values.size:
+        return np.ones(values.size, dtype=bool)
+    return values >= np.partition(values, values.size - n - 1)[values.size - n - 1]
+
+
+def _near(grid: Grid, points, radius: float) -> np.ndarray:
+    """Mark the voxels within a radius of points: bool, flat."""
+    marks = np.zeros(grid.n_voxels, dtype=bool)
+    for _, voxel in voxels_within(grid, points, radius):
+        marks[voxel] = True
+    return marks
+
+
+def _blocks(group, radius: float, grid: Grid, n: int):
+    """Yield ranges (first, stop) of groups whose atoms reach a bounded number of voxels."""
+    each = 4.19 * radius**3 / grid.voxel_volume + 1
+    done = np.cumsum(np.bincount(group, minlength=n)) * each // _PAIRS
+    edges = [0, *(np.flatnonzero(np.diff(done) > 0) + 1), n]
+    for first, stop in pairwise(edges):
+        if stop > first:
+            yield first, stop
+
+
+def _distinct(grid: Grid, position, group, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct pairs of group and voxel near the group's atoms, groups ascending."""
+    keys = [np.empty(0, dtype=np.int64)]
+    for point, voxel in voxels_within(grid, position, radius):
+        keys.append(group[point].astype(np.int64) * grid.n_voxels + voxel)
+    return np.divmod(_once(np.concatenate(keys)), grid.n_voxels)
+
+
+def _once(keys: np.ndarray) -> np.ndarray:
+    """Sort and drop repeated values; numpy's unique hashes, which takes ten times as long here."""
+    keys = np.sort(keys)
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return keys[first]
+
+
+def _residue_table(pair: _Pair, atoms: Atoms, radius: float, main) -> pd.DataFrame:
+    residues, owner = atoms.residues, atoms.residue
+    n = len(residues)
+    count = np.bincount(owner, minlength=n)
+    table = pd.DataFrame(
+        {
+            "chain": residues.chain, "number": residues.number, "icode": residues.icode,
+            "name": residues.name, "n_atoms": count,
+            "b_iso": np.bincount(owner, atoms.b_iso, n) / np.maximum(count, 1),
+            "occupancy": np.bincount(owner, atoms.occupancy, n) / np.maximum(count, 1),
+        }
+    )  # fmt: skip
+    protein = residues.kind == KIND_PROTEIN
+    for name, which in (
+        ("cc", slice(None)),
+        ("cc_main_chain", main),
+        ("cc_side_chain", ~main & protein[owner]),
+    ):
+        table[name] = pair.by_group(atoms.position[which], owner[which], radius, n)
+    return table
+
+
+def _chain_table(pair: _Pair, atoms: Atoms, radius: float, residues) -> pd.DataFrame:
+    names, first = np.unique(atoms.residues.chain, return_index=True)
+    rows = []
+    for name in names[np.argsort(first)]:
+        of_chain = atoms.residues.chain == name
+        mine = of_chain[atoms.residue]
+        near = _near(pair.grid, atoms.position[mine], radius)
+        rows.append(
+            {
+                "chain": name, "n_residues": int(of_chain.sum()), "n_atoms": int(mine.sum()),
+                "b_iso": float(atoms.b_iso[mine].mean()), "cc": pair.over(near),
+                "smoc": float(residues["smoc"][of_chain].mean()),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)

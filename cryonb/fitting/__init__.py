@@ -1,0 +1,1 @@
+"""Models into maps: rigid placement."""

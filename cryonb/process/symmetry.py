@@ -1,0 +1,394 @@
+"""Symmetry of a map: found about any axis and centre, and applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import map_coordinates
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+from tqdm.auto import tqdm
+
+from cryonb.errors import CryonbError
+from cryonb.process.blur import blurred
+from cryonb.process.level import noise_level
+from cryonb.process.point_groups import axes_of, group_rotations
+from cryonb.process.resample import resample
+from cryonb.volume import Volume
+
+__all__ = ["Symmetry", "find_symmetry", "symmetrize"]
+
+#: Degrees between the axes that are tried.
+_STEP = 3.0
+#: Voxels that are compared while scanning, and at the end.
+_FEW, _MANY = 1200, 4000
+#: Axes of one order that are looked at closely.
+_AXES = 6
+#: Correlation on the coarse map above which an axis is worth it.
+_WORTH = 0.6
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A point group of a map.
+
+    Attributes
+    ----------
+    name : str
+        "C1", "C4", "D2", "T", "O", "I", ...
+    rotations : ndarray, shape (n, 3, 3)
+        Of (x, y, z), the identity first.
+    centre : ndarray, shape (3,)
+        What stays in place, (x, y, z) in Å.
+    score : float
+        Lowest correlation of the map with itself over the rotations; 1 for C1.
+    tried : pandas.DataFrame
+        A row a group that was looked at: name, lowest and mean correlation, axis (of the highest
+        order).
+    """
+
+    name: str
+    rotations: np.ndarray
+    centre: np.ndarray
+    score: float
+    tried: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @property
+    def axes(self) -> pd.DataFrame:
+        """The axes: order, and x, y, z of a unit vector."""
+        axis, order = axes_of(self.rotations)
+        return pd.DataFrame(axis, columns=list("xyz")).assign(order=order)[["order", *"xyz"]]
+
+    def operators(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Give (matrix, vector) of each operation: x becomes matrix · x + vector, in Å."""
+        return [(matrix, self.centre - matrix @ self.centre) for matrix in self.rotations]
+
+    def images(self, points) -> np.ndarray:
+        """Give all images of points (n, 3): ndarray, shape (operations, n, 3)."""
+        away = np.asarray(points, dtype=np.float64) - self.centre
+        return np.einsum("kij,nj->kni", self.rotations, away) + self.centre
+
+    def apply(self, model):
+        """Make the whole assembly of one unit's model: a new gemmi.Structure.
+
+        Chains of further units are named by a number behind the chain's name.
+        """
+        import gemmi
+
+        whole = model.clone()
+        for one in whole:
+            unit = one.clone()
+            for number, (matrix, vector) in enumerate(self.operators()):
+                if not number:
+                    continue
+                image = unit.clone()
+                image.transform_pos_and_adp(
+                    gemmi.Transform(gemmi.Mat33(matrix.tolist()), gemmi.Vec3(*vector.tolist()))
+                )
+                for chain in image:
+                    chain.name = f"{chain.name}{number + 1}"
+                    one.add_chain(chain)
+        return whole
+
+    def unit_of(self, volume: Volume) -> Volume:
+        """Keep one asymmetric unit of a map; the rest becomes zero.
+
+        The unit is what lies nearer to a point in the densest part, away from the axes, than to any
+        image of that point.
+        """
+        points = volume.grid.to_points(np.argwhere(np.ones(volume.shape, dtype=bool)))
+        seed = self._seed(volume)
+        images = self.images(seed[None])[:, 0]
+        # |p - image|² differs between images only by p · image, since all are as far from the
+        # centre.
+        nearer = (points - self.centre) @ (images - self.centre).T
+        keep = (nearer[:, :1] >= nearer - 1e-9).all(axis=1).reshape(volume.shape)
+        return volume.replace(np.where(keep, volume.values, 0), note=f"one unit of {self.name}")
+
+    def _seed(self, volume: Volume) -> np.ndarray:
+        index, value = _dense_voxels(volume, noise_level(volume.values), _FEW)
+        points = volume.grid.to_points(index)
+        images = self.images(points)
+        if len(self) == 1:
+            return points[value.argmax()]
+        apart = np.linalg.norm(images[1:] - points, axis=2).min(axis=0)
+        return points[(apart * value).argmax()]
+
+    def _repr_html_(self) -> str:
+        x, y, z = self.centre
+        head = (
+            f"<b>{self.name}</b> about ({x:.1f}, {y:.1f}, {z:.1f}) Å, correlation {self.score:.3f}"
+        )
+        return f"<div>{head}{self.axes.round(3).to_html(index=False)}</div>"
+
+
+def find_symmetry(
+    volume: Volume, *, resolution: float | None = None, contour: float | None = None,
+    least: float = 0.75, orders=range(2, 15), progress: bool = True,
+) -> Symmetry:  # fmt: skip
+    """Find the point group of a map, about any axes and centre.
+
+    Parameters
+    ----------
+    volume : Volume
+        A map of a whole assembly.
+    resolution : float, optional
+        Å; that which a `DensityMap` knows by default, else twice the voxel size.
+    contour : float, optional
+        What is below it counts as empty; estimated from the noise by default.
+    least : float
+        Correlation that every operation of an accepted group must reach.
+    orders : iterable of int
+        Orders of axes that are tried.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Symmetry
+        C1 if there is none.
+
+    Raises
+    ------
+    CryonbError
+        If nothing in the map is above the contour level.
+
+    Notes
+    -----
+    Axes through the middle of the density are tried in all directions on a blurred map; the best of
+    each order are refined together with the centre. Groups are then put together from axes that
+    stand at the right angles to each other, refined as wholes, and compared on a finer map: the
+    accepted group has the highest lowest correlation times the root of its number of operations,
+    which is cctbx's score; there, axes are tried along those of the box only.
+    """
+    level = noise_level(volume.values) if contour is None else contour
+    if not volume.max > level:
+        raise CryonbError(
+            f"Density above a contour level of {level:g} was expected, but the largest is "
+            f"{volume.max:g}; give a lower contour=."
+        )
+    known = resolution or getattr(volume, "resolution", None) or 2 * max(volume.voxel_size)
+    emptied = volume.replace(np.where(volume.values > level, volume.values, 0))
+    index, value = _dense_voxels(emptied, level, 20000)
+    points = volume.grid.to_points(index)
+    centre = (points * value[:, None]).sum(axis=0) / value.sum()
+    reach = np.sqrt(((points - centre) ** 2).sum(axis=1).mean())
+    coarse = _Self(_at(emptied, known, max(known, reach / 4)), _FEW)
+    fine = _Self(_at(emptied, known, max(1.5 * known, 6.0)), _MANY)
+    axes = _find_axes(coarse, centre, sorted({int(n) for n in orders}), progress)
+    groups = []
+    for name, rotation in _candidate_groups(axes, least):
+        start = group_rotations(name)
+        turn, middle = _refine_group(coarse, start, rotation, centre)
+        turn, middle = _refine_group(fine, start, turn, middle)
+        rotations = turn @ start @ turn.T
+        cc = fine.correlations(rotations[1:], middle)
+        groups.append((name, rotations, middle, float(cc.min()), float(cc.mean())))
+    tried = pd.DataFrame(
+        [(name, low, mean, *axes_of(r)[0][0]) for name, r, _, low, mean in groups],
+        columns=["name", "lowest", "mean", "x", "y", "z"],
+    )
+    good = [group for group in groups if group[3] >= least]
+    if not good:
+        return Symmetry("C1", np.eye(3)[None], centre, 1.0, tried)
+    name, rotations, middle, low, _ = max(good, key=lambda g: g[3] * np.sqrt(len(g[1])))
+    return Symmetry(name, rotations, middle, low, tried)
+
+
+def symmetrize(volume: Volume, symmetry: Symmetry) -> Volume:
+    """Average a map over the operations of its symmetry.
+
+    Parameters
+    ----------
+    volume : Volume
+        A map.
+    symmetry : Symmetry
+        From `find_symmetry`.
+
+    Returns
+    -------
+    Volume
+        What some operation would bring in from outside of the box counts as absent.
+    """
+    from cryonb.field.spline import SplineField
+
+    field = SplineField(volume)
+    points = volume.grid.to_points(np.indices(volume.shape).reshape(3, -1).T)
+    total, count = np.zeros(len(points)), np.zeros(len(points))
+    for rotation in symmetry.rotations:
+        value = field.value((points - symmetry.centre) @ rotation.T + symmetry.centre)
+        there = np.isfinite(value)
+        total[there] += value[there]
+        count += there
+    mean = (total / np.maximum(count, 1)).astype(np.float32).reshape(volume.shape)
+    return volume.replace(mean, note=f"averaged over {symmetry.name}")
+
+
+def _at(volume: Volume, resolution: float, target: float) -> Volume:
+    """Blur to a resolution, on voxels of a third of it where those are coarser."""
+    found = blurred(volume, resolution, target)
+    return resample(found, target / 3) if target / 3 > max(volume.voxel_size) else found
+
+
+def _dense_voxels(volume: Volume, level: float, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (z, y, x) and values of voxels above a level, some of them if there are many."""
+    index = np.argwhere(volume.values > level)
+    if len(index) > most:
+        index = index[np.random.default_rng(0).choice(len(index), most, replace=False)]
+    return index, volume.values[tuple(index.T)].astype(np.float64)
+
+
+class _Self:
+    """How a map agrees with itself under rotations."""
+
+    def __init__(self, volume: Volume, most: int):
+        self._values = volume.values
+        self._grid = volume.grid
+        index, value = _dense_voxels(volume, noise_level(volume.values), most)
+        self._points = volume.grid.to_points(index)
+        value = value - value.mean()
+        self._value = value / max(np.linalg.norm(value), 1e-12)
+
+    def correlations(self, rotations: np.ndarray, centre) -> np.ndarray:
+        """Correlate the map at its dense voxels with itself where rotations bring them."""
+        away = self._points - centre
+        moved = np.einsum("kij,nj->kni", rotations, away) + centre
+        place = self._grid.to_index(moved.reshape(-1, 3)).T
+        found = map_coordinates(self._values, place, order=1, mode="constant", output=np.float32)
+        found = found.reshape(len(rotations), -1).astype(np.float64)
+        found -= found.mean(axis=1, keepdims=True)
+        return found @ self._value / np.maximum(np.linalg.norm(found, axis=1), 1e-12)
+
+
+def _directions(step: float) -> np.ndarray:
+    """Unit vectors over half a sphere, by the golden angle."""
+    n = int(np.ceil(2 * np.pi / np.radians(step) ** 2))
+    z = (np.arange(n) + 0.5) / n
+    angle = np.pi * (1 + np.sqrt(5)) * np.arange(n)
+    r = np.sqrt(1 - z**2)
+    return np.stack([r * np.cos(angle), r * np.sin(angle), z], axis=1)
+
+
+def _turns(axes: np.ndarray, order: int) -> np.ndarray:
+    return Rotation.from_rotvec(axes * (2 * np.pi / order)).as_matrix()
+
+
+def _find_axes(coarse: _Self, centre, orders, progress) -> list[tuple[int, np.ndarray, float]]:
+    """Order, direction and correlation of the best axes."""
+    directions = _directions(_STEP)
+    found = []
+    for order in tqdm(orders, desc="axes", disable=not progress):
+        cc = np.concatenate(
+            [coarse.correlations(_turns(part, order), centre)
+             for part in np.array_split(directions, max(len(directions) // 200, 1))]
+        )  # fmt: skip
+        kept = []
+        for row in np.argsort(-cc):
+            if cc[row] < _WORTH * 0.7 or len(kept) == _AXES:
+                break
+            if all(abs(directions[row] @ other) < np.cos(np.radians(12)) for other in kept):
+                kept.append(directions[row])
+        better = []
+        for axis in kept:
+            axis, middle = _refine_axis(coarse, axis, order, centre)
+            # A small turn changes little in any map: the others must agree as well.
+            every = Rotation.from_rotvec(np.outer(np.arange(1, order), axis) * 2 * np.pi / order)
+            value = coarse.correlations(every.as_matrix(), middle).min()
+            new = all(abs(axis @ other) < np.cos(np.radians(4)) for _, other, _ in better)
+            if value >= _WORTH and new:
+                better.append((order, axis, value))
+        found += better
+    return found
+
+
+def _refine_axis(judge: _Self, axis, order, centre) -> tuple[np.ndarray, np.ndarray]:
+    """Improve an axis and its place, by the correlation of its first turn."""
+    across = np.linalg.svd(axis[None])[2][1:]
+
+    def split(x):
+        tilted = axis + np.radians(x[:2]) @ across
+        return tilted / np.linalg.norm(tilted), centre + x[2:] @ across
+
+    def loss(x):
+        tilted, middle = split(x)
+        return -judge.correlations(_turns(tilted[None], order), middle)[0]
+
+    simplex = np.vstack([np.zeros(4), np.diag([2.0, 2.0, 2.0, 2.0])])
+    options = {"initial_simplex": simplex, "xatol": 0.05, "fatol": 1e-4, "maxiter": 120}
+    best = minimize(loss, np.zeros(4), method="Nelder-Mead", options=options)
+    return split(best.x)
+
+
+def _refine_group(judge: _Self, group, rotation, centre) -> tuple[np.ndarray, np.ndarray]:
+    """Improve the orientation and the centre of a group, by the mean correlation."""
+
+    def split(x):
+        return Rotation.from_rotvec(np.radians(x[:3])).as_matrix() @ rotation, centre + x[3:]
+
+    # A few operations generate the rest.
+    some = group[1:][:: max((len(group) - 1) // 6, 1)]
+
+    def loss(x):
+        turn, middle = split(x)
+        return -judge.correlations(turn @ some @ turn.T, middle).mean()
+
+    simplex = np.vstack([np.zeros(6), np.diag([1.0] * 6)])
+    options = {"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5, "maxiter": 400}
+    best = minimize(loss, np.zeros(6), method="Nelder-Mead", options=options)
+    return split(best.x)
+
+
+def _candidate_groups(axes, least: float):
+    """Groups that axes could belong to, and the rotation from their standard frame."""
+    z = np.array([0.0, 0.0, 1.0])
+    for order, axis, _ in axes:
+        yield f"C{order}", Rotation.align_vectors([axis], [z])[0].as_matrix()
+    pairs = {}
+    for (a, first, x), (b, second, y) in combinations(axes, 2):
+        high, low = sorted([(a, first, x), (b, second, y)], key=lambda one: -one[0])
+        angle = np.degrees(np.arccos(min(abs(high[1] @ low[1]), 1.0)))
+        if angle < 8:
+            continue
+        if low[0] == 2 and angle > 80:
+            pairs.setdefault(f"D{high[0]}", []).append((x + y, high[1], low[1]))
+        for name in "TOI":
+            match = _matching_pair(name, high[0], low[0], angle)
+            if match is not None:
+                pairs.setdefault(name, []).append((x + y, (high[1], match[0]), (low[1], match[1])))
+    for name, found in pairs.items():
+        # The two best starts of each.
+        for _, first, second in sorted(found, key=lambda one: -one[0])[:2]:
+            if name[0] == "D":
+                wanted, standard = (first, second), (z, np.array([1.0, 0.0, 0.0]))
+            else:
+                wanted, standard = zip(first, second, strict=True)
+            yield name, _aligned(wanted, standard)
+
+
+def _aligned(wanted, standard) -> np.ndarray:
+    """Rotation that brings two standard axes to two found ones, either of whose ends may be up."""
+    ends = [(1, 1), (1, -1)]
+    fits = [
+        Rotation.align_vectors([wanted[0], sign * np.asarray(wanted[1])], standard)
+        for _, sign in ends
+    ]
+    return min(fits, key=lambda one: one[1])[0].as_matrix()
+
+
+def _matching_pair(name: str, a: int, b: int, angle: float):
+    """Two axes of a standard group with these orders at this angle, if there are."""
+    axis, order = axes_of(group_rotations(name))
+    if max(a, b) < 3 or not {a, b} <= set(order.tolist()):
+        return None
+    for i in np.flatnonzero(order == a):
+        for j in np.flatnonzero(order == b):
+            between = np.degrees(np.arccos(np.clip(abs(axis[i] @ axis[j]), 0, 1)))
+            if i != j and abs(between - angle) < 6:
+                return axis[i], axis[j]
+    return None
