@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryonb.errors import CryonbError
+from cryonb.graph.density_graph import DensityGraph
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
 __all__ = [
     "DensityMap",
+    "MapGraph",
     "SecondaryStructureMap",
     "example",
     "example_model",
@@ -135,6 +137,28 @@ class DensityMap(Volume):
         from cryonb.process.symmetry import symmetrize
 
         return symmetrize(self, symmetry)
+
+    def density_graph(self, **options) -> MapGraph:
+        """Make a graph of the map's density peaks: see `cryonb.graph.build.density_graph`.
+
+        `field=` takes a field that was made before, such as a fitted one.
+        """
+        from cryonb.graph import density_graph
+
+        field = options.pop("field", None)
+        options.setdefault("resolution", self.resolution)
+        if options.get("threshold") == "contour" and self.contour is not None:
+            options["threshold"] = self.contour
+        found = density_graph(self if field is None else field, **options)
+        return MapGraph(
+            found.nodes,
+            found.edges,
+            grid=found.grid,
+            threshold=found.threshold,
+            resolution=found.resolution,
+            name=self.name,
+            method=found.method,
+        )
 
     # ---- predict ------------------------------------------------------------------------------
 
@@ -307,6 +331,28 @@ class SecondaryStructureMap(ProbabilityVolume):
         from cryonb.show.repr import html_of
 
         return html_of(self)
+
+
+class MapGraph(DensityGraph):
+    """A density graph that is judged by a model, and draws itself."""
+
+    def evaluate(self, model, **options):
+        """Judge the graph by a model: see `cryonb.evaluate.graph.evaluate_graph`.
+
+        Returns
+        -------
+        GraphEvaluation
+            With `.summary`, `.residues`, `.atoms` and `.save(folder)`.
+        """
+        from cryonb.evaluate.graph import evaluate_graph
+
+        return evaluate_graph(self, model, **options)
+
+    def plot(self, model=None):
+        """Draw the nodes from three sides, and their distances: a matplotlib figure."""
+        from cryonb.show.graph import plot_graph
+
+        return plot_graph(self, model)
 
 
 def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:

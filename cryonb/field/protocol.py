@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 
-__all__ = ["Field", "check_density"]
+__all__ = ["Field", "Statistics", "check_density"]
 
 #: Points that are handed to `_evaluate` at once, which bounds the memory.
 _BATCH = 1 << 18
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What thresholds on a map are made of; negative voxels are taken as zero.
+
+    Attributes
+    ----------
+    mean, std : float
+        Of all voxels.
+    scale : float
+        A typical density of the molecule, whatever the box: see
+        `cryonb.process.level.density_scale`.
+    """
+
+    mean: float
+    std: float
+    scale: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Statistics:
+        """Take them from the voxels (z, y, x)."""
+        sums = np.zeros(3)
+        for section in values:
+            # Section by section, so that no second map is held.
+            part = np.maximum(section, 0).ravel().astype(np.float64)
+            square = part * part
+            sums += part.sum(), square.sum(), np.dot(square, part)
+        mean, square = sums[:2] / values.size
+        scale = sums[2] / sums[1] if sums[1] > 0 else 0.0
+        return cls(float(mean), float(np.sqrt(max(square - mean**2, 0.0))), float(scale))
 
 
 class Field(ABC):
@@ -25,17 +57,16 @@ class Field(ABC):
     ----------
     grid : Grid
         The voxels that the function goes through or near.
-    mean, std : float
+    statistics : Statistics
         Of the voxels of the map.
     """
 
     #: How often the function can be differentiated here.
     derivatives = 2
 
-    def __init__(self, grid: Grid, *, mean: float, std: float):
+    def __init__(self, grid: Grid, statistics: Statistics):
         self.grid = grid
-        self.mean = mean
-        self.std = std
+        self.statistics = statistics
 
     def value(self, points) -> np.ndarray:
         """Give the density at points.

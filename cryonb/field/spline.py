@@ -8,14 +8,14 @@ from itertools import product
 import numpy as np
 
 from cryonb.errors import CryonbError
-from cryonb.field.protocol import Field, check_density
+from cryonb.field.protocol import Field, Statistics, check_density
 from cryonb.grid import Grid
 from cryonb.volume import Volume
 
 __all__ = ["SplineField"]
 
 # Points whose neighbours are read at once: the arrays of a chunk stay in the cache.
-_CHUNK = 1 << 15
+_CHUNK = 1 << 13
 
 
 class SplineField(Field):
@@ -47,7 +47,7 @@ class SplineField(Field):
         if degree not in (3, 5):
             raise CryonbError(f"A spline of degree 3 or 5 was expected, but {degree!r} was asked.")
         check_density(volume)
-        super().__init__(volume.grid, mean=volume.mean, std=volume.std)
+        super().__init__(volume.grid, Statistics.of(volume.values))
         self.degree = degree
         coefficients = spline_filter(volume.values, degree, output=np.float32, mode="mirror")
         # The coefficients beyond the border, so that no index need be folded later.
@@ -199,6 +199,10 @@ def _contract(flat, base, strides, weights, derivatives: int) -> dict:
     import torch
 
     width = weights.shape[2]
+    # The first of the neighbours along x, for all those along z and y: (width², n) places.
+    rows = torch.arange(width)
+    rows = (rows[:, None] * strides[0] + rows * strides[1]).reshape(-1, 1)
+    place = (rows + base).reshape(-1)
 
     def add(sums, order, value, weight):
         if order in sums:
@@ -206,18 +210,15 @@ def _contract(flat, base, strides, weights, derivatives: int) -> dict:
         else:
             sums[order] = value * weight
 
-    total = {}
+    line, plane, total = {}, {}, {}
+    for i in range(width):
+        value = torch.index_select(flat[i:], 0, place).reshape(width, width, -1)
+        for (order,) in _orders(derivatives, 1):
+            add(line, order, value, weights[order, 2, i])
+    for j in range(width):
+        for along_y, along_x in _orders(derivatives, 2):
+            add(plane, (along_y, along_x), line[along_x][:, j], weights[along_y, 1, j])
     for k in range(width):
-        plane = {}
-        for j in range(width):
-            line = {}
-            for i in range(width):
-                shift = k * strides[0] + j * strides[1] + i
-                value = torch.index_select(flat[shift:], 0, base)
-                for (order,) in _orders(derivatives, 1):
-                    add(line, order, value, weights[order, 2, i])
-            for along_y, along_x in _orders(derivatives, 2):
-                add(plane, (along_y, along_x), line[along_x], weights[along_y, 1, j])
         for order in _orders(derivatives):
-            add(total, order, plane[order[1:]], weights[order[0], 0, k])
+            add(total, order, plane[order[1:]][k], weights[order[0], 0, k])
     return total

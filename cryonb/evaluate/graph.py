@@ -1,0 +1,272 @@
+"""A density graph, judged by a model: atoms with a node, nodes with an atom, and how far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cryonb.atoms import KIND_PROTEIN, Atoms
+from cryonb.errors import CryonbError, MapModelMismatchError
+from cryonb.files.atomic import written_beside
+from cryonb.graph.density_graph import DensityGraph
+from cryonb.grid import box_text
+
+__all__ = ["SUMMARY_KEYS", "GraphEvaluation", "evaluate_graph", "match_points"]
+
+#: Keys of `GraphEvaluation.summary`, in order.
+SUMMARY_KEYS = (
+    "ca_sensitivity", "ca_specificity", "ca_rmsd", "ca_covered",
+    "atom_sensitivity", "atom_specificity", "atom_rmsd",
+    "n_nodes", "n_ca", "n_atoms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GraphEvaluation:
+    """A density graph judged by a model.
+
+    Attributes
+    ----------
+    summary : pandas.Series
+        The scores, see `evaluate_graph`.
+    residues : pandas.DataFrame
+        A row a Cα: chain, number, icode, name, node (its row in the graph, -1 for none) and
+        distance (Å, NaN for none).
+    atoms : pandas.DataFrame
+        A row an atom: chain, number, icode, name, atom, node and distance.
+    """
+
+    summary: pd.Series
+    residues: pd.DataFrame
+    atoms: pd.DataFrame
+
+    def save(self, folder) -> Path:
+        """Write summary.csv, residues.csv and atoms.csv into a folder, and give the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {
+            "summary": self.summary.rename("value").to_frame(),
+            "residues": self.residues,
+            "atoms": self.atoms,
+        }
+        for name, table in tables.items():
+            with written_beside(folder / f"{name}.csv") as beside:
+                table.to_csv(beside, index=name == "summary")
+        return folder
+
+    def _repr_html_(self) -> str:
+        return self.summary.to_frame("value").map(lambda value: f"{value:.4g}").to_html()
+
+
+def evaluate_graph(
+    graph: DensityGraph, model, *, ca_radius: float = 3.0, atom_radius: float = 1.0,
+    matching: str = "greedy", waters: bool = False,
+) -> GraphEvaluation:  # fmt: skip
+    """Judge a density graph by a model.
+
+    Parameters
+    ----------
+    graph : DensityGraph
+        The graph.
+    model : gemmi.Structure or Atoms
+        The model, in the frame of the map. Atoms outside the map do not count, nor do hydrogens.
+    ca_radius, atom_radius : float
+        Within how many Å of a Cα, or of an atom, a node belongs to it.
+    matching : {"greedy", "optimal"}
+        How atoms and nodes are paired, one with one: see `match_points`.
+    waters : bool
+        Whether waters count as atoms.
+
+    Returns
+    -------
+    GraphEvaluation
+        `summary` has the keys `SUMMARY_KEYS`:
+
+        * ca_sensitivity, ca_rmsd: share of Cα atoms that have a node, and how far it is. As the
+          published evaluation counts: a node belongs to the Cα nearest to it alone, within
+          `ca_radius`; of its nodes a Cα takes the nearest.
+        * ca_covered: share of Cα atoms with any node within `ca_radius`.
+        * ca_specificity: share of nodes within `ca_radius` of any Cα.
+        * atom_sensitivity, atom_specificity, atom_rmsd: share of atoms and of nodes that are
+          paired, one with one, within `atom_radius`, and the distance of the pairs.
+        * n_nodes, n_ca, n_atoms: what was counted.
+
+        A score is NaN where there is nothing to count.
+
+    Raises
+    ------
+    MapModelMismatchError
+        If no atom lies inside the map.
+
+    References
+    ----------
+    Ranno & Si, BMC Bioinformatics 23, 397 (2022), Results and Table 1.
+    """
+    every = Atoms.from_structure(model, waters=waters)
+    atoms = every.select(graph.grid.contains(every.position))
+    if not len(atoms):
+        raise MapModelMismatchError(
+            f"Map and model do not overlap: the map's box is {graph.grid.describe_box()}, the "
+            f"model's is {box_text(every.lower, every.upper)}; move one into the frame of the "
+            "other, or open the map with another frame=."
+        )
+    points = graph.points
+    carbons = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
+    carbon_node, carbon_distance = _nearest_own(carbons.position, points, ca_radius)
+    atom_node, atom_distance = match_points(
+        atoms.position, points, radius=atom_radius, method=matching
+    )
+    to_node = _distance(carbons.position, points)
+    to_carbon = _distance(points, carbons.position)
+    scores = {
+        "ca_sensitivity": _share(carbon_node >= 0),
+        "ca_specificity": _share(to_carbon <= ca_radius) if len(carbons) else np.nan,
+        "ca_rmsd": _rms(carbon_distance),
+        "ca_covered": _share(to_node <= ca_radius),
+        "atom_sensitivity": _share(atom_node >= 0),
+        "atom_specificity": (atom_node >= 0).sum() / len(points) if len(points) else np.nan,
+        "atom_rmsd": _rms(atom_distance),
+        "n_nodes": len(points),
+        "n_ca": len(carbons),
+        "n_atoms": len(atoms),
+    }
+    residues = _table(carbons).assign(node=carbon_node, distance=carbon_distance)
+    every_atom = _table(atoms).assign(atom=atoms.name, node=atom_node, distance=atom_distance)
+    return GraphEvaluation(
+        pd.Series({key: scores[key] for key in SUMMARY_KEYS}, dtype=float), residues, every_atom
+    )
+
+
+def match_points(
+    targets: np.ndarray, points: np.ndarray, *, radius: float, method: str = "greedy"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair targets with points, one with one, no farther apart than a radius.
+
+    Parameters
+    ----------
+    targets : ndarray, shape (n, 3)
+        (x, y, z) in Å.
+    points : ndarray, shape (m, 3)
+        (x, y, z) in Å.
+    radius : float
+        In Å.
+    method : {"greedy", "optimal"}
+        "greedy": the closest pair first, then the closest of what is left, and so on.
+        "optimal": as many pairs as there can be and, of those, the least sum of squares
+        (assignment problem).
+
+    Returns
+    -------
+    point : ndarray of int, shape (n,)
+        Row of each target's point, -1 for none.
+    distance : ndarray of float64, shape (n,)
+        In Å, NaN for none.
+    """
+    if method not in ("greedy", "optimal"):
+        raise CryonbError(
+            f"A matching of greedy or optimal was expected, but {method!r} was asked."
+        )
+    found = np.full(len(targets), -1, dtype=np.int64)
+    apart = np.full(len(targets), np.nan)
+    row, column, length = _pairs(targets, points, radius)
+    if not len(row):
+        return found, apart
+    chosen = (_greedy if method == "greedy" else _optimal)(row, column, length, radius)
+    found[row[chosen]] = column[chosen]
+    apart[row[chosen]] = length[chosen]
+    return found, apart
+
+
+def _pairs(targets, points, radius):
+    """All pairs within the radius: rows of targets, rows of points, distances."""
+    from scipy.spatial import cKDTree
+
+    if not len(targets) or not len(points):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    found = cKDTree(targets).sparse_distance_matrix(
+        cKDTree(points), radius, output_type="coo_matrix"
+    )
+    return found.row.astype(np.int64), found.col.astype(np.int64), found.data
+
+
+def _greedy(row, column, length, radius) -> np.ndarray:
+    """Take the pairs that are each other's nearest, drop what they use, and again."""
+    order = np.argsort(length, kind="stable")
+    chosen = [np.empty(0, dtype=np.int64)]
+    while len(order):
+        # The first of each row and of each column, in the order of distance.
+        first_row = np.zeros(len(order), dtype=bool)
+        first_row[np.unique(row[order], return_index=True)[1]] = True
+        first_column = np.zeros(len(order), dtype=bool)
+        first_column[np.unique(column[order], return_index=True)[1]] = True
+        taken = order[first_row & first_column]
+        chosen.append(taken)
+        free = ~np.isin(row[order], row[taken]) & ~np.isin(column[order], column[taken])
+        order = order[free]
+    return np.concatenate(chosen)
+
+
+def _optimal(row, column, length, radius) -> np.ndarray:
+    """Solve the assignment with a dear stand-in for each target, so that a solution exists."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    targets, row_of = np.unique(row, return_inverse=True)
+    points, column_of = np.unique(column, return_inverse=True)
+    n, m = len(targets), len(points)
+    # No set of pairs costs as much as one stand-in more.
+    dear = (n + 1) * (radius**2 + 1.0)
+    # Ones are added, since a sparse array does not tell a distance of zero from no pair.
+    cost = np.concatenate([length**2 + 1.0, np.full(n, dear)])
+    rows = np.concatenate([row_of, np.arange(n)])
+    columns = np.concatenate([column_of, m + np.arange(n)])
+    matched_row, matched = min_weight_full_bipartite_matching(
+        csr_array((cost, (rows, columns)), (n, m + n))
+    )
+    real = matched < m
+    number = csr_array((np.arange(1, len(row) + 1), (row_of, column_of)), (n, m))
+    return np.asarray(number[matched_row[real], matched[real]]).ravel() - 1
+
+
+def _nearest_own(targets, points, radius):
+    """For each target its nearest point, of those points that are nearest to this target."""
+    from scipy.spatial import cKDTree
+
+    found = np.full(len(targets), -1, dtype=np.int64)
+    apart = np.full(len(targets), np.nan)
+    if not len(targets) or not len(points):
+        return found, apart
+    distance, owner = cKDTree(targets).query(points, distance_upper_bound=np.nextafter(radius, 9e9))
+    rows = np.flatnonzero(np.isfinite(distance))
+    # The farthest first: what is written last stays.
+    rows = rows[np.argsort(-distance[rows], kind="stable")]
+    found[owner[rows]] = rows
+    apart[owner[rows]] = distance[rows]
+    return found, apart
+
+
+def _distance(points, others) -> np.ndarray:
+    """Distance of each point to the nearest of the others; infinite where there is none."""
+    from scipy.spatial import cKDTree
+
+    if not len(points) or not len(others):
+        return np.full(len(points), np.inf)
+    return cKDTree(others).query(points)[0]
+
+
+def _share(which) -> float:
+    return float(which.mean()) if len(which) else np.nan
+
+
+def _rms(distance) -> float:
+    known = distance[~np.isnan(distance)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else np.nan
+
+
+def _table(atoms: Atoms) -> pd.DataFrame:
+    of = atoms.residues
+    columns = {key: getattr(of, key)[atoms.residue] for key in ("chain", "number", "icode", "name")}
+    return pd.DataFrame(columns)
