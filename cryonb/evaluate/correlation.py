@@ -32,9 +32,9 @@ class Correlation:
     Attributes
     ----------
     summary : pandas.Series
-        cc_mask, cc_volume, cc_peaks, cc_box, cc_main_chain, cc_side_chain, ccc, smoc (mean over
-        residues), resolution (of the model map), radius (of the sums around atoms) and n_mask
-        (voxels of the molecule); see `correlate`.
+        cc_mask, cc_volume, cc_peaks, cc_box, cc_image, cc_main_chain, cc_side_chain, ccc, smoc
+        (mean over residues), resolution (of the model map), radius (of the sums around atoms) and
+        n_mask (voxels of the molecule); see `correlate`.
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, n_atoms, b_iso, occupancy, cc, cc_main_chain,
         cc_side_chain, smoc.
@@ -71,7 +71,7 @@ def usable_resolution(resolution: float | None, grid: Grid) -> float:
     return float(max(resolution, 2 * max(grid.voxel_size)))
 
 
-def carbon_radius(resolution: float, b_iso: float) -> float:
+def carbon_radius(resolution: float, b_iso: float, *, step: float = 0.01) -> float:
     """Give the radius of a carbon atom's central peak in a map, in Å.
 
     Twice the distance of the first point of inflection of its Fourier image at the resolution, as
@@ -83,11 +83,12 @@ def carbon_radius(resolution: float, b_iso: float) -> float:
         d in Å.
     b_iso : float
         Å².
+    step : float
+        Spacing of the radii that are looked at, in Å.
     """
     a, b = electron_coefficients([6])
     s = np.linspace(0, 1 / resolution, 801)
     f = (a * np.exp(-(b + b_iso) * s[:, None] ** 2 / 4)).sum(axis=1)
-    step = 0.1  # cctbx's, which makes the radius a multiple of it
     r = np.arange(0, max(15.0, resolution), step)
     image = np.trapezoid(4 * np.pi * s**2 * f * np.sinc(2 * r[:, None] * s), s, axis=1)
     curvature = image[2:] + image[:-2] - 2 * image[1:-1]
@@ -132,6 +133,7 @@ def correlate(
         * cc_volume: as many voxels as that, the highest of the model's map.
         * cc_peaks: the highest of the map and the highest of the model's, as many of each.
         * cc_box: all voxels.
+        * cc_image: within the central peak of a carbon atom (`carbon_radius`) around any atom.
         * cc_main_chain: near N, CA, C, O and CB of protein residues; cc_side_chain: near all
           other atoms.
 
@@ -162,8 +164,10 @@ def correlate(
     model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
     pair = _Pair(volume, model_map)
     top_map, top_model = (_highest(values, int(inside.sum())) for values in (pair.m, pair.c))
+    b_iso = float(atoms.b_iso.mean())
     if radius is None:
-        radius = float(np.clip(max(d, carbon_radius(d, float(atoms.b_iso.mean()))), 3.0, 10.0))
+        # cctbx's step, which makes the radius a multiple of it
+        radius = float(np.clip(max(d, carbon_radius(d, b_iso, step=0.1)), 3.0, 10.0))
     main = np.isin(atoms.name, _MAIN) & (atoms.kind == KIND_PROTEIN)
     residues = _residue_table(pair, atoms, radius, main)
     residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
@@ -174,6 +178,7 @@ def correlate(
         "cc_volume": pair.over(top_model),
         "cc_peaks": pair.over(top_map | top_model),
         "cc_box": pair.over(slice(None)),
+        "cc_image": pair.over(_near(grid, atoms.position, carbon_radius(d, b_iso))),
         "cc_main_chain": pair.over(_near(grid, atoms.position[main], radius)),
         "cc_side_chain": pair.over(_near(grid, atoms.position[~main], radius)),
         "ccc": overlap(volume.values, blurred.values),
