@@ -179,6 +179,52 @@ class DensityMap(Volume):
             density=self,
         )
 
+    # ---- judge ----------------------------------------------------------------------------------
+
+    def evaluate(self, model, **options):
+        """Judge a model by this map: see `cryonb.evaluate.validation.validate`.
+
+        Parameters
+        ----------
+        model : gemmi.Structure or Atoms
+            The model, in the map's frame.
+        **options
+            Of `validate`: `resolution` (the map's own by default), `method` and `sigma` of the
+            Q-score, `radius`, `mask`, `periodic`, `workers`, `device`.
+
+        Returns
+        -------
+        Validation
+            With `.summary`, `.residues`, `.chains`, `.fsc`, `.worst()`, `.plot()` and
+            `.save("report.html")`.
+        """
+        from cryonb.evaluate.validation import validate
+        from cryonb.show.scores import ShownShells, ShownValidation
+
+        found = validate(self, model, **options)
+        values = vars(found) | {"fsc": ShownShells(**vars(found.fsc))}
+        return ShownValidation(**values)
+
+    def fsc(self, other, **options):
+        """Correlate two half maps by resolution: see `cryonb.evaluate.fourier_shell.half_map_fsc`.
+
+        Parameters
+        ----------
+        other : Volume
+            The other half, on the same grid.
+        **options
+            Of `half_map_fsc`: `mask`, `rng`, `shell_width`.
+
+        Returns
+        -------
+        FourierShells
+            With `.table`, `.resolution(threshold)` and `.plot()`.
+        """
+        from cryonb.evaluate.fourier_shell import half_map_fsc
+        from cryonb.show.scores import ShownShells
+
+        return ShownShells(**vars(half_map_fsc(self, other, **options)))
+
     # ---- show and save --------------------------------------------------------------------------
 
     def plot(self):

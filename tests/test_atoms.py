@@ -76,6 +76,18 @@ def test_highest_occupancy_of_a_residue_is_kept_whole():
     assert first.position[1:, 0].tolist() == [2, 4]
 
 
+def test_all_alternative_locations_on_request():
+    model = structure(
+        line("N", "N", position=(0, 0, 0)),
+        line("CA", "C", altloc="A", occupancy=0.4, position=(1, 0, 0)),
+        line("CA", "C", altloc="B", occupancy=0.6, position=(2, 0, 0)),
+    )
+    atoms = Atoms.from_structure(model, altlocs=True)
+    assert atoms.position[:, 0].tolist() == [0, 1, 2]
+    assert atoms.occupancy == pytest.approx([1.0, 0.4, 0.6])
+    assert atoms.residue.tolist() == [0, 0, 0]
+
+
 def test_equal_occupancies_keep_the_first_and_residues_choose_alone():
     lines = [
         line("CA", "C", number=n, altloc=label, occupancy=occupancy, position=(x, 0, 0))

@@ -32,9 +32,9 @@ class Correlation:
     Attributes
     ----------
     summary : pandas.Series
-        cc_mask, cc_volume, cc_peaks, cc_box, cc_main_chain, cc_side_chain, ccc, smoc (mean over
-        residues), resolution (of the model map), radius (of the sums around atoms) and n_mask
-        (voxels of the molecule); see `correlate`.
+        cc_mask, cc_volume, cc_peaks, cc_box, cc_image, cc_main_chain, cc_side_chain, ccc, smoc
+        (mean over residues), resolution (of the model map), radius (of the sums around atoms) and
+        n_mask (voxels of the molecule); see `correlate`.
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, n_atoms, b_iso, occupancy, cc, cc_main_chain,
         cc_side_chain, smoc.
@@ -71,7 +71,7 @@ def usable_resolution(resolution: float | None, grid: Grid) -> float:
     return float(max(resolution, 2 * max(grid.voxel_size)))
 
 
-def carbon_radius(resolution: float, b_iso: float) -> float:
+def carbon_radius(resolution: float, b_iso: float, *, step: float = 0.01) -> float:
     """Give the radius of a carbon atom's central peak in a map, in Å.
 
     Twice the distance of the first point of inflection of its Fourier image at the resolution, as
@@ -83,11 +83,12 @@ def carbon_radius(resolution: float, b_iso: float) -> float:
         d in Å.
     b_iso : float
         Å².
+    step : float
+        Spacing of the radii that are looked at, in Å.
     """
     a, b = electron_coefficients([6])
     s = np.linspace(0, 1 / resolution, 801)
     f = (a * np.exp(-(b + b_iso) * s[:, None] ** 2 / 4)).sum(axis=1)
-    step = 0.1  # cctbx's, which makes the radius a multiple of it
     r = np.arange(0, max(15.0, resolution), step)
     image = np.trapezoid(4 * np.pi * s**2 * f * np.sinc(2 * r[:, None] * s), s, axis=1)
     curvature = image[2:] + image[:-2] - 2 * image[1:-1]
@@ -132,6 +133,7 @@ def correlate(
         * cc_volume: as many voxels as that, the highest of the model's map.
         * cc_peaks: the highest of the map and the highest of the model's, as many of each.
         * cc_box: all voxels.
+        * cc_image: within the central peak of a carbon atom (`carbon_radius`) around any atom.
         * cc_main_chain: near N, CA, C, O and CB of protein residues; cc_side_chain: near all
           other atoms.
 
@@ -162,20 +164,23 @@ def correlate(
     model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
     pair = _Pair(volume, model_map)
     top_map, top_model = (_highest(values, int(inside.sum())) for values in (pair.m, pair.c))
+    b_iso = float(atoms.b_iso.mean())
     if radius is None:
-        radius = float(np.clip(max(d, carbon_radius(d, float(atoms.b_iso.mean()))), 3.0, 10.0))
+        # cctbx's step, which makes the radius a multiple of it
+        radius = float(np.clip(max(d, carbon_radius(d, b_iso, step=0.1)), 3.0, 10.0))
     main = np.isin(atoms.name, _MAIN) & (atoms.kind == KIND_PROTEIN)
-    residues = _residue_table(pair, atoms, radius, main)
+    residues, marks = _residue_table(pair, atoms, radius, main)
     residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
-    chains = _chain_table(pair, atoms, radius, residues)
+    chains = _chain_table(pair, atoms, radius, residues, marks[0] | marks[1])
     blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
     values = {
         "cc_mask": pair.over(inside),
         "cc_volume": pair.over(top_model),
         "cc_peaks": pair.over(top_map | top_model),
         "cc_box": pair.over(slice(None)),
-        "cc_main_chain": pair.over(_near(grid, atoms.position[main], radius)),
-        "cc_side_chain": pair.over(_near(grid, atoms.position[~main], radius)),
+        "cc_image": pair.over(_near(grid, atoms.position, carbon_radius(d, b_iso))),
+        "cc_main_chain": pair.over(marks[0]),
+        "cc_side_chain": pair.over(marks[1]),
         "ccc": overlap(volume.values, blurred.values),
         "smoc": float(residues["smoc"].mean()),
         "resolution": d,
@@ -247,12 +252,19 @@ def overlap_along_chain(
     # Pairs become as many as a window is long.
     for first, stop in _blocks(np.repeat(atoms.residue, window), radius, grid, n):
         mine = (atoms.residue >= first - half) & (atoms.residue < stop + half)
-        owner, voxel = _distinct(grid, atoms.position[mine], atoms.residue[mine], radius)
-        middle = owner[:, None] + reach
+        owner = (atoms.residue[mine] - first + half) * np.int64(grid.n_voxels)
+        keys = _keys(grid, atoms.position[mine], owner, radius)
+        row, voxel = np.divmod(keys, grid.n_voxels)
+        row = row.astype(np.int64) + first - half
+        middle = row[:, None] + reach
         ok = (middle >= first) & (middle < stop)
-        ok &= stretch[np.clip(middle, 0, n - 1)] == stretch[owner][:, None]
-        row, _ = np.nonzero(ok)
-        middle, at = np.divmod(_once(middle[ok] * grid.n_voxels + voxel[row]), grid.n_voxels)
+        ok &= stretch[np.clip(middle, 0, n - 1)] == stretch[row][:, None]
+        at, step = np.nonzero(ok)
+        # The same voxel is near several residues of a window, but counts once.
+        keys = (row[at] + reach[step] - first) * grid.n_voxels + voxel[at]
+        fits = (stop - first) * grid.n_voxels < 2**31
+        middle, at = np.divmod(_once(keys.astype(np.int32) if fits else keys), grid.n_voxels)
+        middle = middle + first
         for total, weight in zip(sums, (m[at] * c[at], m[at] ** 2, c[at] ** 2), strict=True):
             total += np.bincount(middle, weight, n)
     norm = np.sqrt(sums[1] * sums[2])
@@ -275,21 +287,43 @@ class _Pair:
         m, c = m - m.mean(), c - c.mean()
         return overlap(m, c)
 
-    def by_group(self, position, group, radius, n) -> np.ndarray:
-        """Pearson's correlation near the atoms of each of n groups."""
-        sums = np.zeros((6, n))
-        for first, stop in _blocks(group, radius, self.grid, n):
-            mine = (group >= first) & (group < stop)
-            owner, voxel = _distinct(self.grid, position[mine], group[mine], radius)
+    def by_residue(self, atoms: Atoms, radius: float, main) -> tuple[np.ndarray, np.ndarray]:
+        """Correlate near all, the main-chain and the other atoms of each residue, in one go.
+
+        Returns
+        -------
+        cc : ndarray, shape (3, residue)
+            Pearson's correlations, NaN where there is nothing.
+        marks : ndarray of bool, shape (2, voxel)
+            What is near any main-chain and any other atom.
+        """
+        grid, n = self.grid, len(atoms.residues)
+        sums = np.zeros((3, 6, n))
+        marks = np.zeros((2, grid.n_voxels), dtype=bool)
+        other = (~main).astype(np.int64)
+        for first, stop in _blocks(atoms.residue, radius, grid, n):
+            mine = np.flatnonzero((atoms.residue >= first) & (atoms.residue < stop))
+            # The last bit of a key tells the kind of atom, so that one sorting serves all three.
+            block = atoms.residue[mine].astype(np.int64) - first
+            owner = 2 * block * grid.n_voxels + other[mine]
+            keys = _keys(grid, atoms.position[mine], owner, radius, 2)
+            kind = keys & 1
+            keys >>= 1
+            every = np.ones(len(keys), dtype=bool)
+            every[1:] = keys[1:] != keys[:-1]
+            row, voxel = np.divmod(keys, grid.n_voxels)
+            row += first
             m, c = self.m[voxel].astype(np.float64), self.c[voxel].astype(np.float64)
-            for total, weight in zip(
-                sums, (np.ones(len(m)), m, c, m * m, c * c, m * c), strict=True
-            ):
-                total += np.bincount(owner, weight, n)
-        count, m, c, mm, cc, mc = sums
+            weights = np.stack([np.ones(len(m)), m, c, m * m, c * c, m * c])
+            for k, which in enumerate((every, kind == 0, kind == 1)):
+                if k:
+                    marks[k - 1, voxel[which]] = True
+                for total, weight in zip(sums[k], weights, strict=True):
+                    total += np.bincount(row[which], weight[which], n)
+        count, m, c, mm, cc, mc = sums.transpose(1, 0, 2)
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = np.sqrt((mm - m * m / count) * (cc - c * c / count))
-            return np.where(count > 1, (mc - m * c / count) / spread, np.nan)
+            return np.where(count > 1, (mc - m * c / count) / spread, np.nan), marks
 
 
 def _highest(values: np.ndarray, n: int) -> np.ndarray:
@@ -317,12 +351,16 @@ def _blocks(group, radius: float, grid: Grid, n: int):
             yield first, stop
 
 
-def _distinct(grid: Grid, position, group, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find the distinct pairs of group and voxel near the group's atoms, groups ascending."""
-    keys = [np.empty(0, dtype=np.int64)]
+def _keys(grid: Grid, position, owner, radius: float, stride: int = 1) -> np.ndarray:
+    """Sorted distinct keys owner + stride × voxel of the voxels near each position."""
+    most = int(owner.max(initial=0)) + stride * grid.n_voxels
+    # Numbers of 32 bits sort twice as fast.
+    kind = np.int32 if most < 2**31 else np.int64
+    owner = owner.astype(kind)
+    keys = [np.empty(0, dtype=kind)]
     for point, voxel in voxels_within(grid, position, radius):
-        keys.append(group[point].astype(np.int64) * grid.n_voxels + voxel)
-    return np.divmod(_once(np.concatenate(keys)), grid.n_voxels)
+        keys.append(owner[point] + (stride * voxel).astype(kind))
+    return _once(np.concatenate(keys))
 
 
 def _once(keys: np.ndarray) -> np.ndarray:
@@ -333,7 +371,7 @@ def _once(keys: np.ndarray) -> np.ndarray:
     return keys[first]
 
 
-def _residue_table(pair: _Pair, atoms: Atoms, radius: float, main) -> pd.DataFrame:
+def _residue_table(pair: _Pair, atoms: Atoms, radius: float, main):
     residues, owner = atoms.residues, atoms.residue
     n = len(residues)
     count = np.bincount(owner, minlength=n)
@@ -345,23 +383,20 @@ def _residue_table(pair: _Pair, atoms: Atoms, radius: float, main) -> pd.DataFra
             "occupancy": np.bincount(owner, atoms.occupancy, n) / np.maximum(count, 1),
         }
     )  # fmt: skip
+    cc, marks = pair.by_residue(atoms, radius, main)
     protein = residues.kind == KIND_PROTEIN
-    for name, which in (
-        ("cc", slice(None)),
-        ("cc_main_chain", main),
-        ("cc_side_chain", ~main & protein[owner]),
-    ):
-        table[name] = pair.by_group(atoms.position[which], owner[which], radius, n)
-    return table
+    table["cc"], table["cc_main_chain"] = cc[0], cc[1]
+    table["cc_side_chain"] = np.where(protein, cc[2], np.nan)
+    return table, marks
 
 
-def _chain_table(pair: _Pair, atoms: Atoms, radius: float, residues) -> pd.DataFrame:
+def _chain_table(pair: _Pair, atoms: Atoms, radius: float, residues, whole) -> pd.DataFrame:
     names, first = np.unique(atoms.residues.chain, return_index=True)
     rows = []
     for name in names[np.argsort(first)]:
         of_chain = atoms.residues.chain == name
         mine = of_chain[atoms.residue]
-        near = _near(pair.grid, atoms.position[mine], radius)
+        near = whole if mine.all() else _near(pair.grid, atoms.position[mine], radius)
         rows.append(
             {
                 "chain": name, "n_residues": int(of_chain.sum()), "n_atoms": int(mine.sum()),

@@ -247,7 +247,16 @@ def _refit(coefficients: torch.Tensor, old, new) -> torch.Tensor:
 
 
 def gaussian_sum(
-    position, a, b, grid: Grid, *, s_max=None, transfer=None, periodic=False, device=None
+    position,
+    a,
+    b,
+    grid: Grid,
+    *,
+    s_max=None,
+    transfer=None,
+    periodic=False,
+    reach=None,
+    device=None,
 ) -> Volume:
     """Sum Gaussians on a grid, through Fourier space.
 
@@ -265,6 +274,9 @@ def gaussian_sum(
         Function of s² (1/Å²) by which the coefficients are multiplied.
     periodic : bool
         Whether the grid repeats itself in space, as a crystal's cell.
+    reach : float, optional
+        How far an atom is felt, in Å; by default as far as the widest Gaussian and the ripples of
+        a sharp limit reach.
     device : str, optional
         Where torch computes.
 
@@ -277,8 +289,10 @@ def gaussian_sum(
     limit = s_max if s_max is not None else 0.5 / voxel.min()
     # The box inside is so much larger than the map that what wraps around has died out. A sharp
     # limit rings: its ripples fall with the square of the distance.
-    reach = 4.0 / limit + 3.0 * np.sqrt(max(float(np.max(b)), 0.0) / (8 * np.pi**2))
-    before = np.ceil(np.maximum(reach, 8.0) / voxel).astype(int)[::-1]
+    if reach is None:
+        widest = np.sqrt(max(float(np.max(b)), 0.0) / (8 * np.pi**2))
+        reach = max(4.0 / limit + 3.0 * widest, 8.0)
+    before = np.ceil(reach / voxel).astype(int)[::-1]
     sizes = [_fast_size(n + 2 * pad) for n, pad in zip(grid.shape, before, strict=True)]
     if periodic:
         before, sizes = np.zeros(3, dtype=int), grid.shape

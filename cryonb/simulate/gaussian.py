@@ -152,14 +152,15 @@ def gaussians(
     weight = _weights(np.asarray(element), made_by.weight)
     if made_by.peak:
         weight = weight * (2 * np.pi * sigma**2) ** 1.5
-    if device is None and sigma < 2.5 * max(grid.voxel_size):
+    if device is None and sigma < 1.4 * max(grid.voxel_size):
         return _direct_sum(position, weight, sigma, grid)
     b = np.full((len(position), 1), 8 * np.pi**2 * sigma**2)
     # A wide Gaussian has nothing beyond this limit, and a narrow one all within the grid's own.
     limit = np.sqrt(np.log(1e5) / 2) / (np.pi * sigma)
     coarse = limit < 0.5 / max(grid.voxel_size)
     s_max = limit if coarse else None
-    return gaussian_sum(position, weight[:, None], b, grid, s_max=s_max, device=device)
+    reach = 4.5 * sigma if coarse else None
+    return gaussian_sum(position, weight[:, None], b, grid, s_max=s_max, reach=reach, device=device)
 
 
 def _direct_sum(position, weight, sigma: float, grid: Grid) -> Volume:

@@ -24,7 +24,7 @@ from cryonb.simulate.gaussian import gaussian_map
 from cryonb.simulate.phantom import example
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-CC = ["cc_mask", "cc_volume", "cc_peaks", "cc_box"]
+CC = ["cc_mask", "cc_volume", "cc_peaks", "cc_box", "cc_image"]
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,11 @@ def test_windows_end_at_breaks(case):
 
 def test_radius_of_carbon_follows_resolution_and_b():
     # cctbx: maptbx.atom_curves("C", "electron").image(d_min, b_iso, 15, 0.1).radius
-    assert carbon_radius(2.6, 20.0) == pytest.approx(2.1)
-    assert carbon_radius(2.9, 189.55) == pytest.approx(3.3)
+    # (and, with steps of 0.01, its own cc_image)
+    assert carbon_radius(2.6, 20.0, step=0.1) == pytest.approx(2.1)
+    assert carbon_radius(2.9, 189.55, step=0.1) == pytest.approx(3.3)
+    assert carbon_radius(2.6, 20.0) == pytest.approx(2.17)
+    assert carbon_radius(3.9, 145.525) == pytest.approx(3.53)
     assert carbon_radius(6, 50) > carbon_radius(3, 50)
 
 

@@ -46,7 +46,7 @@ CASES = (
 )
 # Those whose residues are written, too.
 RESIDUES = ("30342", "5185", "5925", "20353", "5778")
-SCORES = ("cc_mask", "cc_volume", "cc_peaks", "cc_box")
+SCORES = ("cc_mask", "cc_volume", "cc_peaks", "cc_box", "cc_image")
 
 
 def one_frame(map_path, model_path, folder):
@@ -90,13 +90,14 @@ def answers(map_path, model_path, resolution):
     parameters = map_model_cc.master_params().extract().map_model_cc
     parameters.resolution = resolution
     parameters.scattering_table = "electron"
+    parameters.compute.cc_image = True
     task = map_model_cc.map_model_cc(
         map_data=both.map_data(), pdb_hierarchy=hierarchy, crystal_symmetry=symmetry,
         params=parameters,
     )  # fmt: skip
     task.run()
     found = task.get_results()
-    row = {key: getattr(found, key) for key in SCORES}
+    row = {key: getattr(task.five_cc.result, key) for key in SCORES}
     for key in ("cc_main_chain", "cc_side_chain"):
         row[key] = getattr(getattr(found, key), "cc", float("nan"))
     row |= {"radius": found.atom_radius, "n_mask": task.five_cc.n_nodes_inside}
@@ -111,7 +112,7 @@ def answers(map_path, model_path, resolution):
         fourier_coefficients=atoms.structure_factors(d_min=resolution, algorithm="direct").f_calc(),
     ).real_map_unpadded()  # fmt: skip
     direct = mmtbx.maps.correlation.five_cc(
-        values, atoms, resolution, map_calc=exact, compute_cc_box=True
+        values, atoms, resolution, map_calc=exact, compute_cc_box=True, compute_cc_image=True
     ).result
     row |= {f"{key}_direct": getattr(direct, key) for key in SCORES}
     return row, found.cc_per_residue

@@ -1,0 +1,206 @@
+"""Everything that tells how a model fits its map, gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cryonb.atoms import Atoms
+from cryonb.errors import CryonbError
+from cryonb.evaluate.correlation import correlate
+from cryonb.evaluate.fourier_shell import FourierShells, map_model_fsc
+from cryonb.evaluate.qscore import qscore
+from cryonb.volume import Volume
+
+__all__ = ["SUMMARY_KEYS", "Validation", "validate"]
+
+#: Keys of `Validation.summary`, in order; further ones may follow.
+SUMMARY_KEYS = (
+    "cc_mask", "cc_volume", "cc_peaks", "cc_box", "q_mean", "q_expected", "fsc_model_0.5",
+    "fsc_model_0.143",
+)  # fmt: skip
+_FURTHER = ("cc_image", "cc_main_chain", "cc_side_chain", "ccc", "smoc")
+_KEYS = ["chain", "number", "icode", "name"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A model judged by the map that it was built into.
+
+    Attributes
+    ----------
+    summary : pandas.Series
+        cc_mask, cc_volume, cc_peaks, cc_box, q_mean, q_expected, fsc_model_0.5 and fsc_model_0.143
+        (Å, map masked around the model); then cc_image, cc_main_chain, cc_side_chain, ccc and smoc.
+    residues : pandas.DataFrame
+        A row a residue: chain, number, icode, name, kind, n_atoms, b_iso, occupancy, and a column
+        a score: cc, cc_main_chain, cc_side_chain, smoc, q, q_backbone, q_sidechain, q_expected.
+    chains : pandas.DataFrame
+        A row a chain: chain, n_residues, n_atoms, b_iso, cc, smoc, q, q_expected.
+    fsc : FourierShells
+        The correlation with the model by resolution.
+    settings : dict of str to str
+        What the scores depend on: resolution, sigma of the Q-score, radii.
+    name : str
+        Of the map.
+    """
+
+    summary: pd.Series
+    residues: pd.DataFrame
+    chains: pd.DataFrame
+    fsc: FourierShells
+    settings: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    def worst(self, score: str = "q", *, count: int = 10, window: int = 5) -> pd.DataFrame:
+        """Find the stretches that fit worst.
+
+        Parameters
+        ----------
+        score : str
+            A column of `residues`; low is bad.
+        count : int
+            How many stretches at most.
+        window : int
+            Residues over which the score is averaged; odd.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a stretch, worst first: chain, first, last (residue numbers), length, mean (of its
+            windows' scores) and z: how many standard deviations its lowest window lies above the
+            mean of all windows, a negative number. Stretches are of polymer residues whose window
+            is more than one standard deviation below.
+
+        Raises
+        ------
+        CryonbError
+            If there is no such score, or the window is even or not positive.
+        """
+        if score not in self.residues or not pd.api.types.is_numeric_dtype(self.residues[score]):
+            raise CryonbError(f"A score among the residues' columns was expected, not {score!r}.")
+        if window < 1 or window % 2 == 0:
+            raise CryonbError(f"A window of an odd number of residues was expected, not {window}.")
+        table = self.residues[self.residues["kind"].isin(["protein", "nucleic"])].reset_index()
+        part = _stretches(table)
+        smooth = (
+            table.groupby(part)[score]
+            .rolling(window, center=True, min_periods=1)
+            .mean()
+            .reset_index(level=0, drop=True)
+            .reindex(table.index)
+        )
+        z = (smooth - smooth.mean()) / smooth.std() if smooth.std() > 0 else smooth * 0.0
+        low = (z < -1).to_numpy()
+        edge = np.ones(len(table), dtype=bool)
+        edge[1:] = (low[1:] != low[:-1]) | (part[1:] != part[:-1])
+        rows = []
+        for _, members in table[low].groupby(np.cumsum(edge)[low]):
+            first, last = members.iloc[0], members.iloc[-1]
+            rows.append(
+                {
+                    "chain": first["chain"], "first": first["number"], "last": last["number"],
+                    "length": len(members), "mean": smooth[members.index].mean(),
+                    "z": z[members.index].min(),
+                }
+            )  # fmt: skip
+        columns = ["chain", "first", "last", "length", "mean", "z"]
+        found = pd.DataFrame(rows, columns=columns)
+        return found.sort_values("z", kind="stable").head(count).reset_index(drop=True)
+
+    def __repr__(self) -> str:
+        values, of = self.summary, f" of {self.name}" if self.name else ""
+        q, expected = values["q_mean"], values["q_expected"]
+        return (
+            f"<Validation{of}: CC_mask {values['cc_mask']:.3f}, Q {q:.3f} (expected "
+            f"{expected:.3f}), FSC = 0.5 at {values['fsc_model_0.5']:.2f} Å, "
+            f"{len(self.residues)} residues>"
+        )
+
+    def _repr_html_(self) -> str:
+        import html
+
+        table = self.summary.to_frame("value").map(lambda value: f"{value:.3f}")
+        said = "; ".join(f"{key} {value}" for key, value in self.settings.items())
+        return f"<div>{table.to_html()}<small>{html.escape(said)}</small></div>"
+
+
+def _stretches(table: pd.DataFrame) -> np.ndarray:
+    """Number the unbroken pieces of chains."""
+    broken = np.zeros(len(table), dtype=bool)
+    chain, number = table["chain"].to_numpy(), table["number"].to_numpy()
+    step = np.diff(number)
+    broken[1:] = (chain[1:] != chain[:-1]) | (step > 1) | (step < 0)
+    return np.cumsum(broken)
+
+
+def validate(
+    volume: Volume, model, *, resolution: float | None = None, method: str = "mapq",
+    sigma: float = 0.6, radius: float | None = None, mask: Volume | None = None,
+    periodic: bool = True, workers: int | None = None, device: str | None = None,
+) -> Validation:  # fmt: skip
+    """Judge a model by a map: correlations, Q-scores and Fourier shell correlation.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    model : gemmi.Structure or Atoms
+        The model, in the map's frame.
+    resolution : float, optional
+        Of the map, in Å; that which a `DensityMap` knows by default.
+    method, sigma, workers
+        As for `cryonb.evaluate.qscore.qscore`.
+    radius, periodic
+        As for `cryonb.evaluate.correlation.correlate`.
+    mask
+        As for `cryonb.evaluate.fourier_shell.map_model_fsc`.
+    device : str, optional
+        Where torch computes.
+
+    Returns
+    -------
+    Validation
+
+    Raises
+    ------
+    CryonbError
+        If the resolution is neither given nor known.
+    MapModelMismatchError
+        If map and model do not overlap.
+    """
+    if resolution is None:
+        resolution = getattr(volume, "resolution", None)
+    atoms = Atoms.from_structure(model, waters=True, altlocs=True)
+    correlation = correlate(
+        volume, atoms, resolution=resolution, radius=radius, periodic=periodic, device=device
+    )
+    # Q-scores know one location an atom, as MapQ does.
+    q = qscore(volume, model, resolution=resolution, method=method, sigma=sigma, workers=workers)
+    fsc = map_model_fsc(volume, atoms, resolution=resolution, mask=mask, device=device)
+    summary = {
+        **correlation.summary, **q.summary,
+        "fsc_model_0.5": fsc.resolution(0.5), "fsc_model_0.143": fsc.resolution(0.143),
+    }  # fmt: skip
+    scores = ["kind", "q", "q_backbone", "q_sidechain", "q_expected"]
+    # Residues of one number and name (waters without numbers) are told apart by their order.
+    left, right = (
+        table.assign(turn=table.groupby(_KEYS).cumcount())
+        for table in (correlation.residues, q.residues[_KEYS + scores])
+    )
+    residues = left.merge(right, how="left", on=[*_KEYS, "turn"]).drop(columns="turn")
+    order = [*_KEYS, "kind", *(c for c in residues.columns if c not in (*_KEYS, "kind"))]
+    chains = correlation.chains.merge(
+        q.chains[["chain", "q", "q_expected"]], how="left", on="chain"
+    )
+    settings = {
+        "resolution": f"{correlation.summary['resolution']:g} Å",
+        "Q-score": f"σ = {sigma:g} Å, points by the rule of {method}",
+        "radius around atoms": f"{correlation.summary['radius']:g} Å",
+    }
+    return Validation(
+        pd.Series({key: summary[key] for key in (*SUMMARY_KEYS, *_FURTHER)}),
+        residues[order], chains, fsc, settings, getattr(volume, "name", ""),
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""Two half maps for tests: a real map with independent noise in each, the same every time."""
+
+import gzip
+import tempfile
+from pathlib import Path
+
+import gemmi
+import mrcfile
+import numpy as np
+
+
+def half_maps(data):
+    """Give two halves (z, y, x), the voxel size, and the model with the map's origin at zero."""
+    folder = Path(data) / "maps" / "6272"
+    with tempfile.NamedTemporaryFile(suffix=".mrc") as file:
+        file.write(gzip.decompress((folder / "6272_zone4A.mrc.gz").read_bytes()))
+        file.flush()
+        with mrcfile.open(file.name) as opened:
+            values = np.asarray(opened.data, np.float32)
+            voxel = float(opened.voxel_size.x)
+            origin = np.array([float(opened.header.origin[k]) for k in "xyz"])
+    rng = np.random.default_rng(7)
+    noise = values.std() * 1.2
+    halves = [(values + rng.normal(0, noise, values.shape)).astype(np.float32) for _ in range(2)]
+    structure = gemmi.read_structure(str(folder / "3j9s.pdb"))
+    structure.remove_hydrogens()
+    structure.setup_entities()
+    structure.cell = gemmi.UnitCell(*(voxel * np.array(values.shape[::-1])), 90, 90, 90)
+    structure.spacegroup_hm = "P 1"
+    for site in structure[0].all():
+        site.atom.pos = gemmi.Position(*(np.array(site.atom.pos.tolist()) - origin))
+    return halves[0], halves[1], voxel, structure
+
+
+def soft_mask(shape, voxel, structure):
+    """1 up to 3 Å from an atom, falling in a straight line to 0 at 8 Å: float32 (z, y, x)."""
+    from scipy.spatial import cKDTree
+
+    position = np.array([site.atom.pos.tolist() for site in structure[0].all()])
+    points = np.indices(shape).reshape(3, -1).T[:, ::-1] * voxel
+    distance, _ = cKDTree(position).query(points, distance_upper_bound=8.0)
+    weights = np.clip((8.0 - np.minimum(distance, 8.0)) / 5.0, 0, 1)
+    return weights.reshape(shape).astype(np.float32)
+
+
+def write_all(data, folder):
+    """Write half1.mrc, half2.mrc, full.mrc, mask.mrc and model.cif into a folder."""
+    first, second, voxel, structure = half_maps(data)
+    maps = {
+        "half1": first, "half2": second, "full": (first + second) / 2,
+        "mask": soft_mask(first.shape, voxel, structure),
+    }  # fmt: skip
+    for name, values in maps.items():
+        with mrcfile.new(str(Path(folder) / f"{name}.mrc"), overwrite=True) as file:
+            file.set_data(values)
+            file.voxel_size = voxel
+            file.header.ispg = 1
+    structure.make_mmcif_document().write_file(str(Path(folder) / "model.cif"))
