@@ -1,6 +1,7 @@
 """The facade, the figures and the command line, on the embedded example."""
 
 import json
+from importlib.util import find_spec
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,12 @@ import cryonb as nb
 from cryonb import cli
 from cryonb.errors import CryonbError
 from cryonb.networks import weights
+
+
+def _need_nglview():
+    """Skip where rhodopsin's model is not; importing nglview is the viewer's business."""
+    if find_spec("nglview") is None:
+        pytest.skip("rhodopsin's model comes with nglview")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,7 @@ def test_the_example_is_understood(sse):
 
 
 def test_rhodopsin_is_understood():
-    pytest.importorskip("nglview", reason="rhodopsin's model comes with nglview")
+    _need_nglview()
     sse = nb.example("rhodopsin").predict_sse(device="cpu", progress=False)
     summary = sse.evaluate(nb.example_model("rhodopsin")).summary
     assert summary["q3"] > 0.8
@@ -141,7 +148,7 @@ def test_errors_are_one_line(tmp_path, capsys):
 
 
 def test_rhodopsin_is_an_example_where_nglview_is():
-    pytest.importorskip("nglview")
+    _need_nglview()
     m = nb.example("rhodopsin")
     assert m.name == "rhodopsin"
     assert nb.Atoms.from_structure(nb.example_model("rhodopsin")).residues.name.size > 300

@@ -8,7 +8,6 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cryonb.atoms import Atoms
-from cryonb.density_map import open_map, open_model
 from cryonb.errors import CryonbError, GridError
 from cryonb.evaluate.correlation import (
     _MAIN,
@@ -18,6 +17,7 @@ from cryonb.evaluate.correlation import (
     overlap_along_chain,
 )
 from cryonb.grid import Grid
+from cryonb.opening import open_map, open_model
 from cryonb.process.spheres import molecular_mask
 from cryonb.simulate.fourier import fourier_map
 from cryonb.simulate.gaussian import gaussian_map

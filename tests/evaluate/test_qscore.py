@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryonb.atoms import Atoms
-from cryonb.density_map import open_map, open_model
 from cryonb.errors import CryonbError, MapModelMismatchError
 from cryonb.evaluate.qscore import atom_q, expected_q, qscore, spiral
 from cryonb.grid import Grid
+from cryonb.opening import open_map, open_model
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.simulate.phantom import example
 from cryonb.volume import LabelVolume, Volume

@@ -1,0 +1,153 @@
+"""Where maps and models come from: files, archives, embedded examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryonb.density_map import DensityMap
+from cryonb.errors import CryonbError
+
+__all__ = [
+    "example",
+    "example_model",
+    "fetch",
+    "fetch_map",
+    "fetch_model",
+    "open_map",
+    "open_model",
+]
+
+
+def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:
+    """Open a map file (MRC, CCP4; .gz and .bz2 too).
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    resolution, contour : float, optional
+        What is known about the map.
+    **options
+        Of `cryonb.files.mrc.read_map`: `frame`, `reorthogonalize`.
+
+    Returns
+    -------
+    DensityMap
+    """
+    from cryonb.files.mrc import read_map
+
+    volume = read_map(path, **options)
+    return DensityMap.from_volume(volume, resolution=resolution, contour=contour)
+
+
+def open_model(path):
+    """Open a model file (PDB or mmCIF; .gz too) as a `gemmi.Structure`."""
+    from cryonb.files.model import read_model
+
+    return read_model(path)
+
+
+def fetch_map(entry, **options) -> DensityMap:
+    """Fetch a map from the EMDB, with its resolution and recommended contour level.
+
+    Parameters
+    ----------
+    entry : str
+        Such as "EMD-30342".
+    **options
+        Of `cryonb.files.archive.fetch_entry`: addresses, `cache`, `progress`, `retries`.
+    """
+    from cryonb.files.archive import fetch_entry
+
+    found = fetch_entry(entry, model=False, **options)
+    return open_map(found.map_path, resolution=found.resolution, contour=found.contour)
+
+
+def fetch_model(entry, **options):
+    """Fetch a model from the PDB, such as "7CEC", as a `gemmi.Structure`."""
+    from cryonb.files.archive import fetch_model as fetch_path
+
+    return open_model(fetch_path(entry, **options))
+
+
+def fetch(entry, **options):
+    """Fetch an EMDB entry: the map and the first model fitted to it.
+
+    Returns
+    -------
+    map : DensityMap
+        With resolution and recommended contour level.
+    model : gemmi.Structure or None
+        None if no model is fitted to the map.
+    """
+    from cryonb.files.archive import fetch_entry
+
+    found = fetch_entry(entry, **options)
+    m = open_map(found.map_path, resolution=found.resolution, contour=found.contour)
+    return m, None if found.model_path is None else open_model(found.model_path)
+
+
+def example_model(name: str = "phantom"):
+    """Give an embedded model as a `gemmi.Structure`.
+
+    Parameters
+    ----------
+    name : {"phantom", "rhodopsin"}
+        "phantom": ideal helices, sheets and a short duplex; "rhodopsin": the model that
+        comes with nglview, which must be installed.
+    """
+    if name == "phantom":
+        from cryonb.simulate.phantom import example as phantom
+
+        return phantom().structure
+    if name == "rhodopsin":
+        from importlib.util import find_spec
+
+        # Importing nglview is the viewer's business (`cryonb.show.view.import_nglview`).
+        home = find_spec("nglview")
+        if home is None:
+            raise CryonbError(
+                "The rhodopsin model comes with nglview, which is not installed; install "
+                'cryonb\'s extra "notebook" or use the example "phantom".'
+            )
+        return open_model(Path(home.origin).parent / "datafiles" / "md_1u19.pdb")
+    raise CryonbError(f"An example of phantom or rhodopsin was expected, but {name!r} was asked.")
+
+
+def example(name: str = "phantom", *, resolution: float = 4.0, seed: int = 1) -> DensityMap:
+    """Simulate the map of an embedded model as an experiment would give it.
+
+    Parameters
+    ----------
+    name : {"phantom", "rhodopsin"}
+        See `example_model`.
+    resolution : float
+        In Å.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    DensityMap
+        On 1 Å voxels.
+    """
+    import numpy as np
+
+    from cryonb.atoms import Atoms
+    from cryonb.grid import Grid
+    from cryonb.simulate.experiment import Experiment, experimental_map
+
+    atoms = Atoms.from_structure(example_model(name))
+    grid = Grid.around(atoms.position, 1.0, 14.0)
+    decay = 8 * resolution**2
+    experiment = Experiment(
+        resolution, b_overall=decay, b_sharpen=0.7 * decay, noise=0.5, solvent=0.6, weighted=True
+    )
+    volume = experimental_map(
+        atoms, grid, experiment=experiment, rng=np.random.default_rng(seed)
+    ).replace(note=f"the embedded example {name}")
+    scale = volume.values.std()
+    made = volume.replace(values=volume.values / scale)
+    return DensityMap._adopt(
+        made.values, grid, name=name, history=made.history, resolution=resolution, contour=3.0
+    )

@@ -1,0 +1,144 @@
+"""What a map's methods give: results that judge, show and save themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryonb.graph.density_graph import DensityGraph
+from cryonb.volume import CLASSES, ProbabilityVolume
+
+__all__ = ["MapGraph", "SecondaryStructureMap"]
+
+
+class SecondaryStructureMap(ProbabilityVolume):
+    """Probabilities of helix, strand, coil and nucleotide, with the map that they came from.
+
+    Parameters
+    ----------
+    values, grid, classes, name, history
+        As for `ProbabilityVolume`.
+    density : Volume, optional
+        The map.
+    """
+
+    _carried = ("name", "classes", "density")
+
+    def __init__(self, values, grid, *, classes=CLASSES, name="", history=(), density=None):
+        self.density = density
+        super().__init__(values, grid, classes=classes, name=name, history=history)
+
+    def evaluate(self, model, **options):
+        """Judge the prediction by a model: see `cryonb.evaluate.secondary_structure`.
+
+        Returns
+        -------
+        DrawnEvaluation
+            With `.summary`, `.residues`, `.segments`, `.worst()`, `.calibration()`, `.confusion()`,
+            `.plot(kind)` and `.save(folder)`.
+        """
+        from cryonb.evaluate.secondary_structure import evaluate_sse
+        from cryonb.show.evaluation import DrawnEvaluation
+
+        options.setdefault("density", self.density)
+        found = evaluate_sse(self, model, **options)
+        return DrawnEvaluation(found.summary, found.residues, found.segments)
+
+    def plot(self):
+        """Draw three slices with the classes over the density, and each class's share."""
+        from cryonb.show.plot import plot_sse
+
+        same = self.density is not None and self.density.grid.is_close(self.grid)
+        return plot_sse(self, self.density if same else None)
+
+    def view(self, model=None, **options):
+        """Show classes, density and model with controls: `cryonb.show.controls.StructureView`."""
+        from cryonb.show.controls import StructureView
+
+        return StructureView(self, model, **options)
+
+    def render(self, model=None, *, level: float = 0.5, **options):
+        """Draw surfaces of the classes, and a model's backbone: see `cryonb.show.render`.
+
+        Coil is left out, since it would hide the rest.
+        """
+        from cryonb.files.scene import CLASS_COLOURS
+        from cryonb.show.render import Surface, render
+
+        shown = [name for name in self.classes[1:] if name != "coil"]
+        surfaces = [Surface(self[name], level, CLASS_COLOURS[name], 0.35, name) for name in shown]
+        return render(surfaces, model, **options)
+
+    def save(self, folder, *, stem: str | None = None) -> list[Path]:
+        """Write one MRC a class, all probabilities as npz, and scenes for other programs.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there.
+        stem : str, optional
+            Beginning of the file names; the map's name by default.
+
+        Returns
+        -------
+        list of Path
+            What was written: `<stem>_helix.mrc`, ..., `<stem>_sse.npz` (probabilities of shape
+            (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc` for
+            ChimeraX, `<stem>_sse.pml` for PyMOL, `<stem>_sse.mvsx` for Mol* in a browser.
+        """
+        import numpy as np
+
+        from cryonb.files.atomic import written_beside
+        from cryonb.files.mrc import write_map
+        from cryonb.files.scene import SceneFiles
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = stem or self.name or "map"
+        maps = {
+            name: write_map(self[name], folder / f"{stem}_{name}.mrc")
+            for name in self.classes
+            if name != "background"
+        }
+        archive = folder / f"{stem}_sse.npz"
+        with written_beside(archive) as beside, beside.open("wb") as file:
+            np.savez_compressed(
+                file,
+                probabilities=self.values.astype(np.float16),
+                classes=np.array(self.classes),
+                voxel_size=self.voxel_size,
+                origin=self.origin,
+            )
+        scene = SceneFiles(maps)
+        scripts = [
+            scene.write_chimerax(folder / f"{stem}_sse.cxc"),
+            scene.write_pymol(folder / f"{stem}_sse.pml"),
+            scene.write_molviewspec(folder / f"{stem}_sse.mvsx"),
+        ]
+        return [*maps.values(), archive, *scripts]
+
+    def _repr_html_(self) -> str:
+        from cryonb.show.repr import html_of
+
+        return html_of(self)
+
+
+class MapGraph(DensityGraph):
+    """A density graph that is judged by a model, and draws itself."""
+
+    def evaluate(self, model, **options):
+        """Judge the graph by a model: see `cryonb.evaluate.graph.evaluate_graph`.
+
+        Returns
+        -------
+        GraphEvaluation
+            With `.summary`, `.residues`, `.atoms` and `.save(folder)`.
+        """
+        from cryonb.evaluate.graph import evaluate_graph
+
+        return evaluate_graph(self, model, **options)
+
+    def plot(self, model=None):
+        """Draw the nodes from three sides, and their distances: a matplotlib figure."""
+        from cryonb.show.graph import plot_graph
+
+        return plot_graph(self, model)
