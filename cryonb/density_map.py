@@ -142,7 +142,7 @@ class DensityMap(Volume):
         if options.get("threshold") == "contour" and self.contour is not None:
             options["threshold"] = self.contour
         found = density_graph(self if field is None else field, **options)
-        return MapGraph(
+        made = MapGraph(
             found.nodes,
             found.edges,
             grid=found.grid,
@@ -151,6 +151,8 @@ class DensityMap(Volume):
             name=self.name,
             method=found.method,
         )
+        made.density = self
+        return made
 
     # ---- predict ------------------------------------------------------------------------------
 

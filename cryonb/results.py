@@ -123,7 +123,21 @@ class SecondaryStructureMap(ProbabilityVolume):
 
 
 class MapGraph(DensityGraph):
-    """A density graph that is judged by a model, and draws itself."""
+    """A density graph that is judged by a model, and draws itself.
+
+    Attributes
+    ----------
+    density : DensityMap or None
+        The map that it came from.
+    """
+
+    density = None
+
+    def select(self, which) -> MapGraph:
+        """Keep some nodes: see `cryonb.graph.density_graph.DensityGraph.select`."""
+        found = super().select(which)
+        found.density = self.density
+        return found
 
     def evaluate(self, model, **options):
         """Judge the graph by a model: see `cryonb.evaluate.graph.evaluate_graph`.
@@ -136,6 +150,17 @@ class MapGraph(DensityGraph):
         from cryonb.evaluate.graph import evaluate_graph
 
         return evaluate_graph(self, model, **options)
+
+    def view(self, model=None, **options):
+        """Show nodes and edges over the map: see `cryonb.show.controls.GraphView`."""
+        from cryonb.errors import CryonbError
+        from cryonb.show.controls import GraphView
+
+        if self.density is None:
+            raise CryonbError(
+                "A graph that was made from a map was expected; use m.density_graph()."
+            )
+        return GraphView(self, self.density, model, **options)
 
     def plot(self, model=None):
         """Draw the nodes from three sides, and their distances: a matplotlib figure."""

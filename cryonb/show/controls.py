@@ -8,21 +8,17 @@ import ipywidgets as widgets
 import numpy as np
 
 from cryonb.files.scene import CLASS_COLOURS
+from cryonb.show.colourings import AGREES, FOUND, SURE, TRUTH, colourings, legend, patch
 from cryonb.show.plot import plot_stretch
 from cryonb.show.slices import Slices
 from cryonb.show.view import SCHEMES, Scene
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["MapView", "StructureView"]
+__all__ = ["GraphView", "MapView", "StructureView"]
 
 _WIDTH = "340px"
 #: Voxels of a map up to which a surface follows a slider while it moves.
 _QUICK = 100**3
-#: Names of a model's colourings in the scene.
-_TRUTH, _FOUND, _AGREES, _SURE = "truth", "prediction", "agreement", "confidence"
-#: Right and wrong, and five steps of confidence from low to high.
-_RIGHT, _WRONG = "#56B4E9", "#D55E00"
-_STEPS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725")
 
 
 def _slider(text: str, value, low, high, step, *, live: bool = True):
@@ -219,6 +215,41 @@ class MapView(_Panel):
         return self.residue
 
 
+class GraphView(MapView):
+    """A density graph over its map, coloured by density, with a model if there is one.
+
+    Parameters
+    ----------
+    graph : DensityGraph
+        The graph.
+    density : Volume
+        The map that it came from.
+    model : gemmi.Structure, optional
+        Shown as a cartoon.
+    height : int
+        Of the view in pixels.
+    """
+
+    def __init__(self, graph, density: Volume, model=None, *, height: int = 440):
+        self._graph = graph
+        super().__init__(density, model, height=height)
+
+    def _fill(self, model) -> list:
+        from matplotlib import colormaps
+
+        controls = super()._fill(model)
+        density = self._graph.nodes["density"].to_numpy(dtype=float)
+        span = max(np.ptp(density), 1e-9) if len(density) else 1.0
+        colours = colormaps["viridis"]((density - density.min(initial=np.inf)) / span)[:, :3]
+        self.scene.add_points(
+            self._graph.points, "graph", colours=colours, links=self._graph.edges, radius=0.4
+        )
+        self.graph_shown = _box(f"graph: {len(self._graph)} nodes", True)
+        _observe(self.graph_shown, lambda v: self.scene.set_visible("graph", v))
+        about = widgets.HTML("<small>nodes: dark low density, yellow high</small>")
+        return [widgets.HBox([self.graph_shown, about]), *controls]
+
+
 class StructureView(_Panel):
     """Class probabilities over the density and a model that judges them.
 
@@ -271,7 +302,7 @@ class StructureView(_Panel):
                 self.slices.shown.discard(name)
         _observe(self.threshold, self._set_threshold)
         legend = [
-            widgets.HBox([widgets.HTML(_patch(CLASS_COLOURS[name])), box])
+            widgets.HBox([widgets.HTML(patch(CLASS_COLOURS[name])), box])
             for name, box in self.classes.items()
         ]
         row = widgets.HBox(legend, layout=widgets.Layout(flex_flow="row wrap", width="350px"))
@@ -289,12 +320,12 @@ class StructureView(_Panel):
     def _model_controls(self) -> list:
         for name, colours in colourings(self.judged.residues).items():
             self.scene.add_colours(name, colours)
-        self.scene.set_colour("model", _FOUND)
+        self.scene.set_colour("model", FOUND)
         self.colour = widgets.Dropdown(
-            options=[_FOUND, _TRUTH, _AGREES, _SURE, *SCHEMES], description="model",
+            options=[FOUND, TRUTH, AGREES, SURE, *SCHEMES], description="model",
             layout=widgets.Layout(width="240px"), style={"description_width": "90px"},
         )  # fmt: skip
-        self.legend = widgets.HTML(_legend(_FOUND))
+        self.legend = widgets.HTML(legend(FOUND))
         _observe(self.colour, self._set_colouring)
         self.model_shown = _box("model", True)
         _observe(self.model_shown, lambda v: self.scene.set_visible("model", v))
@@ -302,7 +333,7 @@ class StructureView(_Panel):
 
     def _set_colouring(self, name: str) -> None:
         self.scene.set_colour("model", name)
-        self.legend.value = _legend(name)
+        self.legend.value = legend(name)
 
     def _residue_controls(self) -> list:
         table = self.judged.residues
@@ -344,46 +375,3 @@ class StructureView(_Panel):
             f"&nbsp; <b>{this['chain']} {this['name']} {this['number']}</b>: {this['truth']}, "
             f"called {this['predicted']} ({this[this['predicted']]:.2f})"
         )
-
-
-def colourings(residues) -> dict[str, dict[tuple, str]]:
-    """Give colours of residues by truth, prediction, agreement and confidence.
-
-    Parameters
-    ----------
-    residues : DataFrame
-        `Evaluation.residues`.
-
-    Returns
-    -------
-    dict
-        Name of the colouring to {(chain, number, insertion code): "#RRGGBB"}.
-    """
-    keys = list(zip(residues["chain"], residues["number"], residues["icode"], strict=True))
-    found = residues["predicted"]
-    sure = residues.to_numpy()[np.arange(len(residues)), residues.columns.get_indexer(found)]
-    steps = np.minimum((sure.astype(float) * len(_STEPS)).astype(int), len(_STEPS) - 1)
-    columns = {
-        _TRUTH: residues["truth"].map(CLASS_COLOURS),
-        _FOUND: found.map(CLASS_COLOURS),
-        _AGREES: residues["correct"].map({True: _RIGHT, False: _WRONG}),
-        _SURE: [_STEPS[k] for k in steps],
-    }
-    return {name: dict(zip(keys, values, strict=True)) for name, values in columns.items()}
-
-
-def _legend(name: str) -> str:
-    if name in (_TRUTH, _FOUND):
-        entries = {key: CLASS_COLOURS[key] for key in ("helix", "strand", "coil", "nucleotide")}
-    elif name == _AGREES:
-        entries = {"right": _RIGHT, "wrong": _WRONG}
-    elif name == _SURE:
-        edges = np.linspace(0, 1, len(_STEPS) + 1)
-        entries = {f"{a:.1f}–{b:.1f}": c for a, b, c in zip(edges, edges[1:], _STEPS, strict=False)}
-    else:
-        return ""
-    return "".join(f"{_patch(colour)}{text}&emsp;" for text, colour in entries.items())
-
-
-def _patch(colour: str) -> str:
-    return f"<span style='background:{colour};padding:0 9px'></span>&nbsp;"

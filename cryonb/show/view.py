@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from cryonb.errors import CryonbError
 from cryonb.show.display import MOST, DisplayMap, display_map, model_text
+from cryonb.show.scripts import BEGIN, LOADED, MARK, POINTS, SCHEME
 from cryonb.volume import Volume
 
 __all__ = ["Scene", "import_nglview"]
@@ -19,39 +21,6 @@ __all__ = ["Scene", "import_nglview"]
 #: NGL's own colour schemes that a model may be given by name.
 SCHEMES = ("sstruc", "chainid", "residueindex", "bfactor", "element", "hydrophobicity")
 _GREY = "#999999"
-#: Makes a colour scheme under a name of our own; NGL would choose one.
-_SCHEME = """
-var table = %(table)s;
-var made = NGL.ColormakerRegistry.addScheme(function () {
-    this.atomColor = function (atom) {
-        var colour = table[atom.chainname + ":" + atom.resno + (atom.inscode || "")];
-        return colour === undefined ? %(other)d : colour;
-    };
-});
-NGL.ColormakerRegistry.add("%(name)s", NGL.ColormakerRegistry.userSchemes[made]);
-"""
-
-#: Tests and people with a console find the view in the list. A cell that is run out of sight gives
-#: it no size yet, and NGL would draw into a corner for ever.
-_BEGIN = """
-(window.cryonbViews = window.cryonbViews || []).push(this);
-var stage = this.stage;
-new ResizeObserver(function () { stage.handleResize(); }).observe(stage.viewer.container);
-"""
-_MARK = """
-var part = this.stage.compList[%(index)d];
-var mark = part.reprList.find(function (shown) { return shown.name === "mark"; }) ||
-    part.addRepresentation("ball+stick", {name: "mark", sele: "none", colorScheme: "element"});
-mark.setSelection(%(selection)s);
-"""
-#: Runs a script as soon as all parts of the scene are there.
-_LOADED = """
-var stage = this.stage;
-(function wait() {
-    if (stage.compList.length < %(parts)d) return setTimeout(wait, 100);
-    %(code)s
-})();
-"""
 
 
 def _frontend_version() -> str | None:
@@ -97,6 +66,13 @@ def import_nglview():
     return nglview
 
 
+@dataclass(frozen=True)
+class _Added:
+    """A part that was added by a script: its place among the parts of the scene."""
+
+    _index: int
+
+
 @dataclass
 class _Part:
     """A map or model of the scene."""
@@ -133,7 +109,7 @@ class Scene:
         self.widget.layout.width = "100%"
         self.widget.camera = "orthographic"
         self.widget.stage.set_parameters(background_color="white", fog_near=100, fog_far=100)
-        self._keep(_BEGIN)
+        self._keep(BEGIN)
         self.widget.on_msg(self._hide_again)
         self.notes: list[str] = []
         self._parts: dict[str, _Part] = {}
@@ -207,6 +183,46 @@ class Scene:
             self.notes.append(f"{name}: {shown.note}")
         self._parts[name] = _Part(component, "surface", shown)
 
+    def add_points(
+        self, points, name: str = "points", *, colours=None, radius: float = 0.5, links=None
+    ) -> None:
+        """Add points as balls, and links between them as sticks; after all maps and models.
+
+        Parameters
+        ----------
+        points : array_like, shape (n, 3)
+            (x, y, z) in Å.
+        name : str
+            What they are called in this scene.
+        colours : array_like, shape (n, 3), optional
+            Red, green and blue of each, 0 to 1; grey by default.
+        radius : float
+            Of the balls in Å; sticks are a third as thick.
+        links : array_like of int, shape (m, 2), optional
+            Rows of points to join.
+        """
+        self._check_new(name)
+        points = np.asarray(points, dtype=np.float32).reshape(-1, 3)
+        links = np.asarray([] if links is None else links, dtype=np.int64).reshape(-1, 2)
+        if colours is None:
+            colours = np.full((len(points), 3), 0.6)
+        colours = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
+        arrays = {
+            "position": points,
+            "color": colours,
+            "from": points[links[:, 0]],
+            "to": points[links[:, 1]],
+            "fromColor": colours[links[:, 0]],
+            "toColor": colours[links[:, 1]],
+        }
+        coded = {key: b64encode(a.astype("<f4").tobytes()).decode() for key, a in arrays.items()}
+        script = POINTS % {"arrays": json.dumps(coded), "name": name, "radius": radius}
+        self.widget._js(LOADED % {"parts": len(self._parts), "code": script}, fire_embed=True)
+        # nglview counts the parts of the scene, and this is one that it was not told of.
+        self.widget._ngl_component_ids.append(name)
+        self.widget._ngl_component_names.append(name)
+        self._parts[name] = _Part(_Added(len(self._parts)), "buffer")
+
     def add_colours(self, name: str, colours: dict, *, other: str = _GREY) -> None:
         """Make a colour scheme for models, residue by residue.
 
@@ -220,9 +236,7 @@ class Scene:
             Of residues that the dict lacks.
         """
         table = {f"{c}:{n}{i.strip()}": int(v[1:], 16) for (c, n, i), v in colours.items()}
-        self._keep(
-            _SCHEME % {"table": json.dumps(table), "other": int(other[1:], 16), "name": name}
-        )
+        self._keep(SCHEME % {"table": json.dumps(table), "other": int(other[1:], 16), "name": name})
 
     # ---- what is changed ------------------------------------------------------------------------
 
@@ -279,7 +293,7 @@ class Scene:
         chain, number, icode = (str(part).strip() for part in residue)
         selection = number + (f"^{icode}" if icode else "") + (f":{chain}" if chain else "")
         index = self._part(name).component._index
-        self._js(_MARK % {"index": index, "selection": json.dumps(selection)})
+        self._js(MARK % {"index": index, "selection": json.dumps(selection)})
 
     def focus(self, point=None, *, width: float | None = None) -> None:
         """Move the camera.
@@ -394,7 +408,7 @@ class Scene:
         return 300 if self.widget.loaded else 1
 
     def _when_loaded(self, code: str) -> None:
-        self._js(_LOADED % {"parts": len(self._parts), "code": code})
+        self._js(LOADED % {"parts": len(self._parts), "code": code})
 
     def _update(self, name, **parameters) -> None:
         part = self._part(name)

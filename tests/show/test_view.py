@@ -124,7 +124,7 @@ def test_classes_can_be_told_apart_and_judged(made, sent):
 
 def test_colourings_say_what_the_table_says(made):
     from cryonb.files.scene import CLASS_COLOURS
-    from cryonb.show.controls import colourings
+    from cryonb.show.colourings import colourings
 
     residues = made[1].evaluate(made[2]).residues.copy()
     residues.loc[3, ["predicted", "correct"]] = ["strand", False]
@@ -182,3 +182,19 @@ def test_worst_stretches_are_the_wrong_ones():
         [3, 6, 4, 4], [10, 10, 1, 9]]  # fmt: skip
     assert worst["deficit"].tolist() == pytest.approx([4 * 0.94, 0.94])
     assert worst.loc[0, ["truth", "predicted"]].tolist() == ["helix", "coil"]
+
+
+def test_a_graph_is_drawn_over_its_map(made, sent):
+    m, _, model = made
+    graph = m.density_graph(resolution=4.0)
+    shown = graph.view(model)
+    assert shown.scene.names[-1] == "graph"
+    script = next(call for call in sent if call[0] == "executeCode" and "NGL.Shape" in call[1][0])
+    assert script[3]
+    assert f"{len(graph)} nodes" in shown.graph_shown.description
+    shown.graph_shown.value = False
+    assert last(sent, "setVisibility")[1] == [False]
+    # nglview counts it as the last part of the scene.
+    assert len(shown.scene.widget._ngl_component_ids) == len(shown.scene.names)
+    few = graph.select(np.arange(len(graph)) < 3)
+    assert few.density is m
