@@ -78,6 +78,9 @@ def simulate(path, resolution):
 
 def real(folder):
     table = pd.read_csv(folder / "maps" / "INDEX.csv")
+    # The smallest first.
+    sizes = table["shape_xyz"].str.split("x", expand=True).astype(int).prod(axis=1)
+    table = table.loc[sizes.sort_values(kind="stable").index]
     resolution = pd.to_numeric(table["resolution"], errors="coerce")
     for row in table[(resolution <= 4) & table["model"].notna()].itertuples():
         yield row.map, row.model, float(row.resolution)

@@ -43,6 +43,13 @@ def prune_nodes(graph: DensityGraph, field: Field, **least: float) -> DensityGra
     -------
     DensityGraph
         With the measures as columns of its nodes.
+
+    Notes
+    -----
+    Measured (benchmarks/bench_density_graph.py --prune; real maps of 1.75 to 4 Å, nodes above 0.3
+    of the molecule's typical density): where 2 % of the Cα atoms that had a node are given up,
+    the share of nodes near a Cα goes from 51 % to 66 % by height, to 57 % by contrast, and
+    stays at 51 % by prominence. On simulated maps without noise only height does not harm.
     """
     if not least:
         return graph

@@ -297,6 +297,17 @@ def test_an_empty_graph_can_be_handed_over_too(known, tmp_path):
     graph.save(tmp_path / "empty.graphml")
 
 
+def test_a_map_makes_a_graph_that_is_judged(helix):
+    model = phantom.alpha_helix(14).structure
+    graph = DensityMap.from_volume(helix, resolution=1.5).density_graph()
+    found = graph.evaluate(model).summary
+    # At 1.5 Å nearly every atom is a peak of its own.
+    assert found["ca_sensitivity"] == 1.0
+    assert found["atom_sensitivity"] > 0.9
+    assert found["atom_specificity"] > 0.98
+    assert found["atom_rmsd"] < 0.1
+
+
 def test_a_map_makes_a_graph_that_draws_itself(known):
     graph = DensityMap.from_volume(known, resolution=2.9).density_graph()
     assert graph.name == "known"
