@@ -97,8 +97,8 @@ def carbon_radius(resolution: float, b_iso: float, *, step: float = 0.01) -> flo
 
 def correlate(
     volume: Volume, model, *, resolution: float | None = None, radius: float | None = None,
-    window: int = 11, periodic: bool = True, model_map: Volume | None = None,
-    device: str | None = None,
+    overlaps: bool = True, window: int = 11, periodic: bool = True,
+    model_map: Volume | None = None, device: str | None = None,
 ) -> Correlation:  # fmt: skip
     """Correlate a map with the map of a model.
 
@@ -116,6 +116,8 @@ def correlate(
         Voxels within this distance of an atom belong to its residue and chain. By default the
         resolution or the radius of a carbon atom in the map, whichever is larger, within 3 to
         10 Å.
+    overlaps : bool
+        Whether to compute ccc and smoc, too, which have model maps of their own; else they are NaN.
     window : int
         Residues of a window of SMOC, odd.
     periodic : bool
@@ -176,9 +178,12 @@ def correlate(
         radius = float(np.clip(max(d, carbon_radius(d, b_iso, step=0.1)), 3.0, 10.0))
     main = np.isin(atoms.name, _MAIN) & (atoms.kind == KIND_PROTEIN)
     residues, marks = _residue_table(pair, atoms, radius, main)
-    residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
+    residues["smoc"] = ccc = np.nan
+    if overlaps:
+        residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
+        blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
+        ccc = overlap(volume.values, blurred.values)
     chains = _chain_table(pair, atoms, radius, residues, marks[0] | marks[1])
-    blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
     values = {
         "cc_mask": pair.over(inside),
         "cc_volume": pair.over(top_model),
@@ -187,7 +192,7 @@ def correlate(
         "cc_image": pair.over(_near(grid, atoms.position, carbon_radius(d, b_iso))),
         "cc_main_chain": pair.over(marks[0]),
         "cc_side_chain": pair.over(marks[1]),
-        "ccc": overlap(volume.values, blurred.values),
+        "ccc": ccc,
         "smoc": float(residues["smoc"].mean()),
         "resolution": d,
         "radius": radius,
