@@ -6,6 +6,7 @@ predict, evaluate, show.
 """
 
 from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -47,7 +48,23 @@ _HOMES = {
     "published_labels": "cryonb.label.published",
 }
 
-__all__ = [*sorted(_HOMES)]
+__all__ = [*sorted({*_HOMES, "simulate"})]
+
+
+class _Simulate(ModuleType):
+    """The room `cryonb.simulate`, which can be called: `nb.simulate(model, resolution=3)`.
+
+    Importing anything from the room binds its name here, over a function of that name.
+    """
+
+    def __call__(self, model, **options):
+        """Simulate the map of a model: see `cryonb.opening.simulate`."""
+        from cryonb.opening import simulate
+
+        return simulate(model, **options)
+
+
+import_module("cryonb.simulate").__class__ = _Simulate
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-"""Where maps and models come from: files, archives, embedded examples."""
+"""Where maps and models come from: files, archives, simulation, embedded examples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryonb.density_map import DensityMap
 from cryonb.errors import CryonbError
+from cryonb.volume import Volume
 
 __all__ = [
     "example",
@@ -15,6 +16,7 @@ __all__ = [
     "fetch_model",
     "open_map",
     "open_model",
+    "simulate",
 ]
 
 
@@ -85,6 +87,58 @@ def fetch(entry, **options):
     found = fetch_entry(entry, **options)
     m = open_map(found.map_path, resolution=found.resolution, contour=found.contour)
     return m, None if found.model_path is None else open_model(found.model_path)
+
+
+def simulate(model, *, resolution, method: str = "fourier", grid=None, **options) -> DensityMap:
+    """Simulate the map of a model.
+
+    Parameters
+    ----------
+    model : gemmi.Structure or Atoms
+        The model.
+    resolution : float or array_like
+        d in Å; with method "shells" also one for each atom.
+    method : str
+        "fourier": electron scattering factors, B and occupancy, sharp limit
+        (`cryonb.simulate.fourier.fourier_map`); "shells": the same atom by atom
+        (`cryonb.simulate.shells.shell_map`); or a recipe of Gaussians: "molmap", "emready",
+        "cryofit", "demo-emfit", "tempy", "qscore" (`cryonb.simulate.gaussian.gaussian_map`).
+    grid : Grid or Volume, optional
+        Where the map is wanted, such as a map to compare with; by default a box around the model.
+    **options
+        Of the method's function: `voxel_size`, `margin`, `device`, ...
+
+    Returns
+    -------
+    DensityMap
+        With the resolution (the mean, where each atom has its own).
+
+    Raises
+    ------
+    CryonbError
+        If the method is unknown.
+    """
+    import numpy as np
+
+    from cryonb.simulate.gaussian import RECIPES
+
+    grid = grid.grid if isinstance(grid, Volume) else grid
+    if method == "fourier":
+        from cryonb.simulate.fourier import fourier_map
+
+        volume = fourier_map(model, grid, resolution=resolution, **options)
+    elif method == "shells":
+        from cryonb.simulate.shells import shell_map
+
+        volume = shell_map(model, grid, resolution=resolution, **options)
+    elif method in RECIPES:
+        from cryonb.simulate.gaussian import gaussian_map
+
+        volume = gaussian_map(model, grid, resolution=resolution, recipe=method, **options)
+    else:
+        known = ", ".join(("fourier", "shells", *RECIPES))
+        raise CryonbError(f"A method of {known} was expected, but {method!r} was given.")
+    return DensityMap.from_volume(volume, resolution=float(np.mean(resolution)))
 
 
 def example_model(name: str = "phantom"):

@@ -97,7 +97,8 @@ def carbon_radius(resolution: float, b_iso: float, *, step: float = 0.01) -> flo
 
 def correlate(
     volume: Volume, model, *, resolution: float | None = None, radius: float | None = None,
-    window: int = 11, periodic: bool = True, device: str | None = None,
+    overlaps: bool = True, window: int = 11, periodic: bool = True,
+    model_map: Volume | None = None, device: str | None = None,
 ) -> Correlation:  # fmt: skip
     """Correlate a map with the map of a model.
 
@@ -115,10 +116,15 @@ def correlate(
         Voxels within this distance of an atom belong to its residue and chain. By default the
         resolution or the radius of a carbon atom in the map, whichever is larger, within 3 to
         10 Å.
+    overlaps : bool
+        Whether to compute ccc and smoc, too, which have model maps of their own; else they are NaN.
     window : int
         Residues of a window of SMOC, odd.
     periodic : bool
         Whether the model's map wraps around at the faces of the box, as in cctbx.
+    model_map : Volume, optional
+        A map of the model on the grid of `volume` to take instead, such as one with a resolution
+        for each atom (`cryonb.simulate.shells.shell_map`).
     device : str, optional
         Where torch computes.
 
@@ -126,8 +132,8 @@ def correlate(
     -------
     Correlation
         The model's map has electron scattering factors, the model's B and occupancy, and a sharp
-        limit at the resolution. All cc are Pearson's, each over other voxels (Afonine et al.
-        2018, Acta Cryst. D74, 814):
+        limit at the resolution, unless one is given. All cc are Pearson's, each over other voxels
+        (Afonine et al. 2018, Acta Cryst. D74, 814):
 
         * cc_mask: within the molecule (`molecular_mask`).
         * cc_volume: as many voxels as that, the highest of the model's map.
@@ -161,7 +167,9 @@ def correlate(
     d = usable_resolution(resolution, grid)
     atoms = Atoms.from_structure(model, waters=True, altlocs=True)
     inside = molecular_mask(atoms, grid).values.ravel() > 0
-    model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
+    if model_map is None:
+        model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
+    _check_grid(volume, model_map)
     pair = _Pair(volume, model_map)
     top_map, top_model = (_highest(values, int(inside.sum())) for values in (pair.m, pair.c))
     b_iso = float(atoms.b_iso.mean())
@@ -170,9 +178,12 @@ def correlate(
         radius = float(np.clip(max(d, carbon_radius(d, b_iso, step=0.1)), 3.0, 10.0))
     main = np.isin(atoms.name, _MAIN) & (atoms.kind == KIND_PROTEIN)
     residues, marks = _residue_table(pair, atoms, radius, main)
-    residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
+    residues["smoc"] = ccc = np.nan
+    if overlaps:
+        residues["smoc"] = overlap_along_chain(volume, atoms, resolution=d, window=window)
+        blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
+        ccc = overlap(volume.values, blurred.values)
     chains = _chain_table(pair, atoms, radius, residues, marks[0] | marks[1])
-    blurred = gaussian_map(atoms, grid, resolution=d, recipe="cryofit", device=device)
     values = {
         "cc_mask": pair.over(inside),
         "cc_volume": pair.over(top_model),
@@ -181,7 +192,7 @@ def correlate(
         "cc_image": pair.over(_near(grid, atoms.position, carbon_radius(d, b_iso))),
         "cc_main_chain": pair.over(marks[0]),
         "cc_side_chain": pair.over(marks[1]),
-        "ccc": overlap(volume.values, blurred.values),
+        "ccc": ccc,
         "smoc": float(residues["smoc"].mean()),
         "resolution": d,
         "radius": radius,
@@ -237,8 +248,7 @@ def overlap_along_chain(
     grid = volume.grid
     if model_map is None:
         model_map = gaussian_map(atoms, grid, resolution=resolution)
-    if not model_map.grid.is_close(grid):
-        raise GridError(f"A model map on the grid of {volume!r} was expected, not {model_map!r}.")
+    _check_grid(volume, model_map)
     residues, n = atoms.residues, len(atoms.residues)
     stretch = np.zeros(n, dtype=int)
     gap = (residues.chain[1:] != residues.chain[:-1]) | (np.diff(residues.number) > 1)
@@ -269,6 +279,13 @@ def overlap_along_chain(
             total += np.bincount(middle, weight, n)
     norm = np.sqrt(sums[1] * sums[2])
     return np.where(norm > 0, sums[0] / np.where(norm > 0, norm, 1), np.nan)
+
+
+def _check_grid(volume: Volume, model_map: Volume) -> None:
+    if not model_map.grid.is_close(volume.grid):
+        raise GridError(
+            f"A model map on the grid of {volume!r} was expected, but {model_map!r} is not."
+        )
 
 
 class _Pair:

@@ -124,17 +124,25 @@ def molecular_mask(
     """
     atoms = Atoms.from_structure(model, waters=True, altlocs=True)
     atoms = atoms.select((atoms.element > 1) & (atoms.occupancy > 0))
-    # What is solvent just outside the map eats into it, too.
-    margin = np.ceil(shrink / np.array(grid.voxel_size[::-1])).astype(int) + 1
-    wide = grid.pad(margin)
-    solvent = np.ones(wide.n_voxels, dtype=bool)
     radius = van_der_waals_radii(atoms.element) + solvent_radius
-    for _, voxel in voxels_within(wide, atoms.position, radius):
-        solvent[voxel] = False
-    solvent = solvent.reshape(wide.shape)
-    molecule = distance_transform_edt(~solvent, sampling=grid.voxel_size[::-1]) > shrink
-    inner = tuple(slice(m, m + n) for m, n in zip(margin, grid.shape, strict=True))
-    molecule = molecule[inner]
+    # Only the box around the atoms is looked at. What is solvent just outside the map eats into
+    # it, too.
+    margin = np.ceil(shrink / np.array(grid.voxel_size[::-1])).astype(int) + 1
+    index = grid.to_index(atoms.position)
+    extra = np.ceil(radius.max(initial=0.0) / np.array(grid.voxel_size[::-1])).astype(int) + 1
+    low = np.clip(np.floor(index.min(axis=0, initial=np.inf)) - extra, 0, grid.shape)
+    high = np.clip(np.ceil(index.max(axis=0, initial=-np.inf)) + extra + 1, low, grid.shape)
+    low, high = low.astype(int), high.astype(int)
+    molecule = np.zeros(grid.shape, dtype=bool)
+    if (high > low).all():
+        part = grid.crop(low, high - low).pad(margin)
+        solvent = np.ones(part.n_voxels, dtype=bool)
+        for _, voxel in voxels_within(part, atoms.position, radius):
+            solvent[voxel] = False
+        inside = ~solvent.reshape(part.shape)
+        kept = distance_transform_edt(inside, sampling=grid.voxel_size[::-1]) > shrink
+        inner = tuple(slice(m, -m) for m in margin)
+        molecule[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = kept[inner]
     if not molecule.any():
         raise MapModelMismatchError(
             f"Map and model do not overlap: the map's box is {grid.describe_box()}, the model's "

@@ -22,6 +22,7 @@ from cryonb.process.spheres import molecular_mask
 from cryonb.simulate.fourier import fourier_map
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.simulate.phantom import example
+from cryonb.simulate.shells import shell_map
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CC = ["cc_mask", "cc_volume", "cc_peaks", "cc_box", "cc_image"]
@@ -128,6 +129,21 @@ def test_windows_end_at_breaks(case):
     for middle, members in ((5, [4, 5, 6]), (first, [first, first + 1])):
         which = cKDTree(atoms.position[np.isin(atoms.residue, members)]).query(centres)[0] <= 2.5
         assert smoc[middle] == pytest.approx(overlap(m[which], c[which]), abs=1e-9)
+
+
+def test_a_map_with_a_resolution_for_each_atom_can_be_compared(case):
+    structure, atoms, true, _ = case
+    # One half of the molecule at 4 Å, the other blurred to 7 Å: a map of local resolution.
+    d = np.where(atoms.position[:, 0] < np.median(atoms.position[:, 0]), 4.0, 7.0)
+    local = shell_map(atoms, true.grid, resolution=d, reach=2.0)
+    one, own = (
+        correlate(local, structure, resolution=4.0, model_map=model_map).summary["cc_mask"]
+        for model_map in (None, local)
+    )
+    assert own == pytest.approx(1)
+    assert one < 0.97
+    with pytest.raises(GridError, match="model map on the grid"):
+        correlate(true, structure, resolution=4.0, model_map=gaussian_map(atoms, resolution=4.0))
 
 
 def test_radius_of_carbon_follows_resolution_and_b():

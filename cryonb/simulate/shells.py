@@ -1,0 +1,376 @@
+"""Model maps with a resolution for each atom, by the shell decomposition of Urzhumtsev and Lunin.
+
+At a resolution d an atom shows as a peak with ripples around it: the image. The function
+
+    Ω(r; R, B) = (4πB)^(-1/2) / (r R) [exp(-4π²(r - R)²/B) - exp(-4π²(r + R)²/B)],
+
+a Gaussian smeared over a sphere of radius R, gives each ripple a term (Urzhumtsev and Lunin 2022,
+Acta Cryst. A78, 369; Urzhumtsev, Urzhumtseva and Lunin 2022, IUCrJ 9, 728). Two of its properties
+make one list of terms do for every element, B and resolution:
+
+* the image of a point at a resolution d is that at 1 Å, stretched by d, so R goes with d and B with
+  d²;
+* a Gaussian exp(-b s²/4) turns Ω(r; R, B) into Ω(r; R, B + b), and a scattering factor is a sum of
+  such Gaussians.
+
+The list is in shells.json, which ``python -m cryonb.simulate.shells`` makes anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from cryonb.atoms import Atoms
+from cryonb.errors import CryonbError
+from cryonb.files.atomic import written_beside
+from cryonb.grid import Grid
+from cryonb.process.spheres import voxels_within
+from cryonb.simulate.scattering import electron_coefficients
+from cryonb.volume import Volume
+
+__all__ = [
+    "ShellTerms",
+    "atom_image",
+    "fit_terms",
+    "image_radius",
+    "load_terms",
+    "profiles",
+    "shell_density",
+    "shell_map",
+]
+
+_FILE = Path(__file__).with_name("shells.json")
+# Nodes of a radial profile within one resolution; between them it is interpolated cubically.
+_NODES = 32
+# B/d² from which on exp(-B/(4 d²)) is below 10⁻⁷.
+_NO_RIPPLES = 64.0
+
+
+@dataclass(frozen=True)
+class ShellTerms:
+    """The image of a point at a resolution of 1 Å as a sum of terms weight × Ω(r; radius, width).
+
+    Attributes
+    ----------
+    radius, width, weight : ndarray of float64, shape (term,)
+        Å, Å² and a number.
+    reach : float
+        Å up to which the terms were fitted.
+    error : float
+        Largest error up to there, in parts of the image's height.
+    """
+
+    radius: np.ndarray
+    width: np.ndarray
+    weight: np.ndarray
+    reach: float
+    error: float
+
+
+def _omega(r, radius, width, exp, expm1):
+    """Ω for r and R above zero; the difference of exponentials written so that none is lost."""
+    k = 4 * np.pi**2 / width
+    return (
+        -exp(-k * (r - radius) ** 2)
+        * expm1(-4 * k * r * radius)
+        / ((4 * np.pi * width) ** 0.5 * r * radius)
+    )
+
+
+def _point_image(r: np.ndarray) -> np.ndarray:
+    """Image of a point at 1 Å: transform of the unit ball, 4π (sin u - u cos u) / u³, u = 2πr."""
+    u = 2 * np.pi * np.maximum(r, 1e-3)
+    return 4 * np.pi * (np.sin(u) - u * np.cos(u)) / u**3
+
+
+def fit_terms(reach: float = 12.0) -> ShellTerms:
+    """Fit the terms to the image of a point, one for the centre and one for each ripple.
+
+    Parameters
+    ----------
+    reach : float
+        How far, in units of the resolution.
+
+    Notes
+    -----
+    Bounded least squares from ripples half a resolution apart with alternating signs; the residual
+    is weighted with 1 + 0.3 r², since the ripples fall with r² and their number grows with it.
+    """
+    from scipy.optimize import least_squares
+
+    r = np.arange(1e-3, reach, 0.02)
+    target = _point_image(r)
+    ripple = np.arange(2, int(2 * reach) + 1)
+    radius = np.concatenate([[2e-3, 0.36], ripple / 2 - 0.2 / ripple])
+    n = len(radius)
+    width = np.full(n, 6.0)
+    weight = np.concatenate([[0.35, 2.7], 4.2 * (-1.0) ** (ripple + 1)])
+    scale = (1 + 0.3 * r**2) / (4 * np.pi / 3)
+
+    def residual(p):
+        return (
+            _omega(r[:, None], p[:n], p[n : 2 * n], np.exp, np.expm1) @ p[2 * n :] - target
+        ) * scale
+
+    # Each term stays at its own ripple.
+    low = np.concatenate([np.maximum(radius - 0.2, 1e-3), np.full(n, 2.0), np.full(n, -10.0)])
+    high = np.concatenate([radius + 0.2, np.full(n, 9.0), np.full(n, 10.0)])
+    start = np.concatenate([radius, width, weight])
+    found = least_squares(residual, start, bounds=(low, high), x_scale="jac", max_nfev=1500)
+    fine = np.arange(1e-3, reach, 0.005)
+    radius, width, weight = found.x.reshape(3, n)
+    error = _omega(fine[:, None], radius, width, np.exp, np.expm1) @ weight - _point_image(fine)
+    order = np.argsort(radius)
+    return ShellTerms(
+        radius[order], width[order], weight[order], reach,
+        float(np.abs(error).max() / (4 * np.pi / 3)),
+    )  # fmt: skip
+
+
+def save_terms(terms: ShellTerms, path=_FILE) -> Path:
+    """Write terms as JSON."""
+    text = json.dumps(
+        {
+            "made_by": "python -m cryonb.simulate.shells", "reach": terms.reach,
+            "error": float(f"{terms.error:.3g}"),
+            **{
+                key: [round(float(v), 9) for v in getattr(terms, key)]
+                for key in ("radius", "width", "weight")
+            },
+        }
+    )  # fmt: skip
+    with written_beside(path) as beside:
+        beside.write_text(text.replace("], ", "],\n ") + "\n", encoding="utf-8")
+    return Path(path)
+
+
+@cache
+def load_terms() -> ShellTerms:
+    """Read the terms that come with the package."""
+    table = json.loads(_FILE.read_text(encoding="utf-8"))
+    columns = {key: np.array(table[key]) for key in ("radius", "width", "weight")}
+    return ShellTerms(**columns, reach=table["reach"], error=table["error"])
+
+
+def atom_image(r, element: int, *, resolution: float, b_iso: float = 0.0) -> np.ndarray:
+    """Compute an atom's image by its defining integral, which is slow and exact.
+
+    ∫ 4π s² f(s) exp(-B s²/4) sin(2πrs) / (2πrs) ds from 0 to 1/d, f the electron scattering factor.
+
+    Parameters
+    ----------
+    r : array_like
+        Distances from the atom, in Å.
+    element : int
+        Atomic number.
+    resolution, b_iso : float
+        d in Å, B in Å².
+
+    Returns
+    -------
+    ndarray of float64
+        As `r`, in Å⁻².
+    """
+    a, b = electron_coefficients([element])
+    node, weight = np.polynomial.legendre.leggauss(400)
+    s = (node + 1) / 2 / resolution
+    f = (a * np.exp(-(b + b_iso) * s[:, None] ** 2 / 4)).sum(axis=1)
+    part = weight / 2 / resolution * 4 * np.pi * s**2 * f
+    return np.sinc(2 * np.asarray(r, dtype=np.float64)[..., None] * s) @ part
+
+
+def profiles(a, b, resolution, nodes: int):
+    """Compute the images of atoms on radii of k d / 32, by the shell terms; differentiable.
+
+    Parameters
+    ----------
+    a, b : Tensor, shape (n, k)
+        Gaussians of each atom, Σ aₖ exp(-bₖ s²/4), occupancy and B included.
+    resolution : Tensor, shape (n,)
+        d of each atom in Å.
+    nodes : int
+        Number of radii.
+
+    Returns
+    -------
+    Tensor, shape (n, nodes)
+        Å⁻² for amplitudes in Å.
+    """
+    import torch
+
+    terms = load_terms()
+    x = torch.arange(nodes, dtype=a.dtype, device=a.device) / _NODES
+    x[0] = 1e-3
+    # In units of the atom's resolution. Where a Gaussian has died out before the limit the image
+    # is the Gaussian itself; a term is left out where it lies 3.5 widths beyond the last radius.
+    spread = b / resolution[:, None] ** 2
+    wide = spread > _NO_RIPPLES
+    narrow = spread.clamp(max=_NO_RIPPLES)
+    widest = (float(narrow.detach().max()) + 7) / (8 * np.pi**2)
+    used = terms.radius <= float(x[-1]) + 3.5 * np.sqrt(widest)
+    total = a.new_zeros(len(a), nodes)
+    for column in range(a.shape[1]):
+        image = a.new_zeros(len(a), nodes)
+        for radius, width, weight in zip(
+            terms.radius[used], terms.width[used], terms.weight[used], strict=True
+        ):
+            add = narrow[:, column, None] + width
+            image = image + weight * _omega(x, radius, add, torch.exp, torch.expm1)
+        k = 4 * np.pi / spread[:, column, None]
+        image = torch.where(wide[:, column, None], k**1.5 * torch.exp(-np.pi * k * x**2), image)
+        total = total + a[:, column, None] * image
+    return total / resolution[:, None] ** 3
+
+
+def image_radius(resolution, b_iso, *, reach: float = 3.0):
+    """Give the radius within which an atom's image is drawn, in Å.
+
+    `reach` resolutions, or 3.5 standard deviations of the atom's own peak where that is more: at a
+    resolution finer than the B factor allows there are no ripples, but a wide peak.
+    """
+    return np.maximum(reach * resolution, 3.5 * np.sqrt((b_iso + 25.0) / (8 * np.pi**2)))
+
+
+def shell_density(position, a, b, resolution, grid: Grid, *, radius):
+    """Add up the images of atoms on a grid; differentiable in all that the atoms have.
+
+    Parameters
+    ----------
+    position : Tensor, shape (n, 3)
+        (x, y, z) in Å.
+    a, b : Tensor, shape (n, k)
+        As for `profiles`.
+    resolution : Tensor, shape (n,)
+        d of each atom in Å.
+    grid : Grid
+        Where the map is wanted.
+    radius : ndarray, shape (n,)
+        How far each image is drawn, in Å: see `image_radius`.
+
+    Returns
+    -------
+    Tensor, shape (z, y, x)
+    """
+    import torch
+
+    most = (radius / resolution.detach().cpu().numpy()).max(initial=1.0)
+    table = profiles(a, b, resolution, int(np.ceil(most * _NODES)) + 4)
+    density = a.new_zeros(grid.n_voxels)
+    shape = torch.tensor(grid.shape, device=a.device)
+    lower = torch.tensor(grid.lower, dtype=position.dtype, device=a.device)
+    step = torch.tensor(grid.voxel_size, dtype=position.dtype, device=a.device)
+    for atom, voxel in voxels_within(grid, position.detach().cpu().numpy(), radius):
+        atom = torch.as_tensor(atom, device=a.device)
+        voxel = torch.as_tensor(voxel, device=a.device)
+        index = torch.stack(
+            [voxel % shape[2], voxel // shape[2] % shape[1], voxel // (shape[1] * shape[2])], dim=1
+        )
+        apart = index * step + lower - position[atom]
+        r = torch.sqrt((apart**2).sum(dim=1) + 1e-12)
+        t = (r / resolution[atom] * _NODES).to(a.dtype)
+        low = t.detach().floor()
+        f = t - low
+        low = low.long()
+        # The cubic through four nodes, the first of which lies at k - 1; the image is even in r.
+        value = (
+            table[atom, (low - 1).abs()] * (-f * (f - 1) * (f - 2) / 6)
+            + table[atom, low] * ((f + 1) * (f - 1) * (f - 2) / 2)
+            + table[atom, low + 1] * (-(f + 1) * f * (f - 2) / 2)
+            + table[atom, low + 2] * ((f + 1) * f * (f - 1) / 6)
+        )
+        density = density.index_add(0, voxel, value)
+    return density.reshape(grid.shape)
+
+
+def shell_map(
+    model, grid: Grid | None = None, *, resolution, voxel_size: float = 1.0, b_add: float = 0.0,
+    margin: float = 10.0, reach: float = 3.0, device: str | None = None,
+) -> Volume:  # fmt: skip
+    """Compute the electrostatic map of a model whose atoms may differ in resolution.
+
+    Parameters
+    ----------
+    model : gemmi.Structure or Atoms
+        The model; its B and occupancy count.
+    grid : Grid, optional
+        Where the map is wanted; by default a box around the model.
+    resolution : float or array_like, shape (n,)
+        d in Å, of all atoms or of each (of those that `Atoms.from_structure` keeps).
+    voxel_size, margin : float
+        Spacing and margin in Å of the default grid.
+    b_add : float
+        Added to every atom's B, in Å².
+    reach : float
+        How far an atom's image is drawn, in units of its resolution (`image_radius`). What is left
+        out, ripples that fall with r² while the atoms that send them grow in number with r², is
+        what the map differs by from `fourier_map`; the terms themselves are right to parts in 10⁶.
+    device : str, optional
+        Where torch computes; the CPU by default.
+
+    Returns
+    -------
+    Volume
+        Potential in Å⁻², as `fourier_map` gives.
+
+    Raises
+    ------
+    CryonbError
+        If a resolution is not positive, or there are not as many as atoms.
+    """
+    import torch
+
+    atoms = Atoms.from_structure(model)
+    d = np.asarray(resolution, dtype=np.float64)
+    if d.shape not in ((), (len(atoms),)) or not (np.isfinite(d).all() and (d > 0).all()):
+        raise CryonbError(
+            f"A positive resolution in Å was expected, one for all or one for each of "
+            f"{len(atoms)} atoms, but {resolution!r} was given."
+        )
+    d = np.broadcast_to(d, len(atoms))
+    if not 0.5 <= reach <= load_terms().reach - 1:
+        raise CryonbError(
+            f"A reach of 0.5 to {load_terms().reach - 1:g} resolutions was expected, not {reach}."
+        )
+    if grid is None:
+        grid = Grid.around(atoms.position, min(voxel_size, float(d.min()) / 2), margin)
+    a, b = electron_coefficients(atoms.element)
+    a = a * atoms.occupancy[:, None]
+    b = b + atoms.b_iso[:, None] + b_add
+    radius = image_radius(d, atoms.b_iso.astype(np.float64) + b_add, reach=reach)
+    # Atoms whose image does not meet the grid are left out.
+    far = np.maximum(grid.lower - atoms.position, atoms.position - grid.upper).max(axis=1)
+    near = far <= radius
+    device = torch.device(device or "cpu")
+
+    def as_tensor(values, dtype=torch.float32):
+        return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+
+    with torch.no_grad():
+        density = shell_density(
+            as_tensor(atoms.position[near], torch.float64), as_tensor(a[near]), as_tensor(b[near]),
+            as_tensor(d[near]), grid, radius=radius[near],
+        )  # fmt: skip
+    values = density.cpu().numpy().astype(np.float32)
+    spread = f"{d.min():g}" if np.ptp(d) == 0 else f"{d.min():g} to {d.max():g}"
+    return Volume._adopt(
+        values, grid, history=(f"simulated from {len(atoms)} atoms at {spread} Å, each its own",)
+    )
+
+
+def main() -> None:
+    """Fit the terms and write them into the package."""
+    parser = argparse.ArgumentParser(description="Fit the shell terms of a point's image.")
+    parser.add_argument("--reach", type=float, default=12.0, help="in units of the resolution")
+    parser.add_argument("--out", type=Path, default=_FILE)
+    options = parser.parse_args()
+    save_terms(fit_terms(options.reach), options.out)
+
+
+if __name__ == "__main__":
+    main()
