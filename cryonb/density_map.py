@@ -190,7 +190,7 @@ class DensityMap(Volume):
         Returns
         -------
         Validation
-            With `.summary`, `.residues`, `.chains`, `.fsc`, `.worst()`, `.plot()` and
+            With `.summary`, `.residues`, `.chains`, `.fsc`, `.worst()`, `.plot()`, `.view()` and
             `.save("report.html")`.
         """
         from cryonb.evaluate.validation import validate
@@ -198,7 +198,7 @@ class DensityMap(Volume):
 
         found = validate(self, model, **options)
         values = vars(found) | {"fsc": ShownShells(**vars(found.fsc))}
-        return ShownValidation(**values)
+        return ShownValidation(**values, density=self, model=model)
 
     def fsc(self, other, **options):
         """Correlate two half maps by resolution: see `cryonb.evaluate.fourier_shell.half_map_fsc`.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cryonb.errors import CryonbError
 from cryonb.evaluate.fourier_shell import FourierShells
 from cryonb.evaluate.validation import Validation
 from cryonb.files.atomic import written_beside
@@ -34,8 +36,37 @@ class ShownShells(FourierShells):
         return plot_fsc(self)
 
 
+@dataclass(frozen=True, repr=False)
 class ShownValidation(Validation):
-    """A validation that draws and writes itself."""
+    """A validation that draws, views and writes itself.
+
+    Attributes
+    ----------
+    density : Volume or None
+        The map.
+    model : gemmi.Structure or None
+        The model.
+    """
+
+    density: object = None
+    model: object = None
+
+    def view(self, **options):
+        """Show the model coloured by any score: see `cryonb.show.score_view.ScoreView`.
+
+        Raises
+        ------
+        CryonbError
+            If the model was given as bare atoms, which cannot be drawn as a cartoon.
+        """
+        from cryonb.show.score_view import ScoreView
+
+        if not hasattr(self.model, "make_mmcif_document"):
+            raise CryonbError(
+                "A model from nb.open_model was expected, to be drawn; evaluate that instead of "
+                "its atoms."
+            )
+        return ScoreView(self, self.density, self.model, **options)
 
     def plot(self, *, scores=tuple(_SCORES), width: int = 300) -> Picture:
         """Draw scores along the chains and the Fourier shell correlation: see `plot_validation`."""

@@ -198,3 +198,31 @@ def test_a_graph_is_drawn_over_its_map(made, sent):
     assert len(shown.scene.widget._ngl_component_ids) == len(shown.scene.names)
     few = graph.select(np.arange(len(graph)) < 3)
     assert few.density is m
+
+
+def test_a_validation_colours_its_model(made, sent):
+    m, _, model = made
+    judged = m.evaluate(model, resolution=4.0)
+    shown = judged.view()
+    assert shown.colour.value == "q"
+    shown.colour.value = "cc"
+    assert last(sent)[2] == {"colorScheme": "cc"}
+    assert shown.legend.value.count("span") == 10
+    shown.colour.value = "bfactor"
+    assert shown.legend.value == ""
+    with pytest.raises(CryonbError, match="open_model"):
+        m.evaluate(nb.Atoms.from_structure(model), resolution=4.0).view()
+
+
+def test_scores_are_coloured_from_low_to_high():
+    import pandas as pd
+
+    from cryonb.show.score_view import score_colours
+
+    table = pd.DataFrame({"chain": "A", "number": range(21), "icode": "", "q": np.arange(21.0)})
+    table.loc[20, "q"] = np.nan
+    colours, edges = score_colours(table, "q")
+    assert len(colours) == 20
+    assert colours["A", 0, ""] != colours["A", 19, ""]
+    assert edges == sorted(edges)
+    assert edges[0] == pytest.approx(0.95)
