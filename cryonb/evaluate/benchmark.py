@@ -76,7 +76,7 @@ def judge(case: dict, method: str, *, device: str | None = None) -> dict:
             volume, module, about, contour=contour, resolution=resolution, progress=False, **rule
         )
         row["seconds"] = time.perf_counter() - begin
-        found, points, label = windows.volume(), windows.points, windows.label_two
+        found, points, label = windows.volume(), windows.points, windows.class_two
         one = windows.label_one
     else:
         found = predict_sse(volume, method=method, device=device, on="network", progress=False)

@@ -133,6 +133,17 @@ class Windows:
         return np.where(self.kept, self.label_one, self.two.argmax(axis=1))
 
     @property
+    def class_two(self) -> np.ndarray:
+        """Class of each window in the end among the three that the paper has: 0, 1 or 2.
+
+        The second phase of the paper has three outputs, that of its program a fourth, background,
+        which `label_two` can be.
+        """
+        three = self.two[:, :3].argmax(axis=1)
+        rule = (self.label_one > 0) & (three == 0) & self.keep_structure
+        return np.where(rule, self.label_one, three)
+
+    @property
     def points(self) -> np.ndarray:
         """Window centres as points (x, y, z) in Å, shape (n, 3)."""
         return self.grid.to_points(self.centre)

@@ -360,11 +360,11 @@ class PhaseTwoStage(Stage):
         return loss
 
     def scores(self, network, device, half):
-        """Give accuracy and F1 over all windows near a Cα atom of unseen maps."""
+        """Give accuracy and F1, of three classes, over all windows near a Cα of unseen maps."""
         near = self._truth != _BACKGROUND
         x = torch.from_numpy(self._judged[near].astype(np.float32))
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-            found = [network(part.to(device)).argmax(dim=1).cpu() for part in x.split(8192)]
+            found = [network(p.to(device))[:, :3].argmax(dim=1).cpu() for p in x.split(8192)]
         return scores_of(self._truth[near], torch.cat(found).numpy(), ORDER, background=_BACKGROUND)
 
 

@@ -105,6 +105,9 @@ def windows(keep):
 def test_rule_for_experimental_maps_keeps_structure():
     assert windows(False).label_two.tolist() == [0, 1, 3]
     assert windows(True).label_two.tolist() == [2, 1, 3]
+    assert set(windows(False).class_two.tolist()) <= {0, 1, 2}
+    assert windows(False).class_two[:2].tolist() == [0, 1]
+    assert windows(True).class_two[:2].tolist() == [2, 1]
     # The probabilities say the same as the labels.
     for keep, first in ((False, "coil"), (True, "helix")):
         volume = windows(keep).volume()
