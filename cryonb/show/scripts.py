@@ -21,10 +21,11 @@ BEGIN = """
 var stage = this.stage;
 new ResizeObserver(function () { stage.handleResize(); }).observe(stage.viewer.container);
 """
+#: After a reload nglview makes representations anew by their names: no name of our own here.
 MARK = """
 var part = this.stage.compList[%(index)d];
-var mark = part.reprList.find(function (shown) { return shown.name === "mark"; }) ||
-    part.addRepresentation("ball+stick", {name: "mark", sele: "none", colorScheme: "element"});
+var mark = part.reprList.find(function (shown) { return shown.name === "ball+stick"; }) ||
+    part.addRepresentation("ball+stick", {sele: "none", colorScheme: "element"});
 mark.setSelection(%(selection)s);
 """
 POINTS = """

@@ -218,7 +218,7 @@ class Page:
         return self.raw.evaluate(
             f"""() => {{
               const model = ({VIEW}).stage.compList.find(c => c.name === "model");
-              const mark = model.reprList.find(shown => shown.name === "mark");
+              const mark = model.reprList.find(shown => shown.name === "ball+stick");
               return mark ? mark.repr.structureView.atomCount : 0;
             }}"""
         )
