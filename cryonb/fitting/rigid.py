@@ -31,7 +31,7 @@ _FEW, _MANY = 1500, 12000
 _TRIED, _POLISHED = 60, 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """Placements of a model in a map, the best first.
 
@@ -71,6 +71,10 @@ class Fit:
         for model in moved:
             model.transform_pos_and_adp(transform)
         return moved
+
+    def __repr__(self) -> str:
+        best = self.poses.iloc[0]
+        return f"<Fit: {len(self.poses)} placements, the best with cc {best['cc']:.3f}>"
 
     def _repr_html_(self) -> str:
         return self.poses.round(3).to_html()
