@@ -14,6 +14,7 @@ import os
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def main():
     tree_wall, tree_cpu, expected = timed(lambda: by_tree(volume, position), 1)
     print(f"tree:   {n / tree_wall / 1e3:7.2f} atoms/ms ({n / tree_cpu / 1e3:.2f} a CPU ms)")
     for workers in (1, os.cpu_count()):
-        wall, cpu, q = timed(lambda: atom_q(volume, position, workers=workers), options.repeats)  # noqa: B023
+        run = partial(atom_q, volume, position, workers=workers)
+        wall, cpu, q = timed(run, options.repeats)
         print(
             f"cryonb: {n / wall / 1e3:7.2f} atoms/ms ({n / cpu / 1e3:.2f} a CPU ms) with {workers} "
             f"threads, {tree_wall / wall:.0f} × tree (CPU: {tree_cpu / cpu:.0f} ×); "

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryonb.errors import GridError
+from cryonb.errors import GridError, MapModelMismatchError
 
-__all__ = ["Grid", "box_text"]
+__all__ = ["Grid", "box_text", "no_overlap"]
 
 
 def _triple(values, name: str, kind=float) -> tuple:
@@ -198,3 +198,12 @@ def box_text(lower, upper) -> str:
     """Give a box (corners as (x, y, z) in Å) as text, for messages."""
     pairs = zip("xyz", lower, upper, strict=True)
     return ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in pairs) + " Å"
+
+
+def no_overlap(grid: Grid, lower, upper) -> MapModelMismatchError:
+    """Make the error for a model (its corners as (x, y, z) in Å) that lies outside a map."""
+    return MapModelMismatchError(
+        f"Map and model do not overlap: the map's box is {grid.describe_box()}, the model's is "
+        f"{box_text(lower, upper)}; move one into the frame of the other, or open the map with "
+        "another frame=."
+    )

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cryonb.atoms import KIND_PROTEIN, Atoms
-from cryonb.errors import CryonbError, MapModelMismatchError
-from cryonb.files.atomic import written_beside
+from cryonb.errors import CryonbError
+from cryonb.files.tables import write_tables
 from cryonb.graph.density_graph import DensityGraph
-from cryonb.grid import box_text
+from cryonb.grid import no_overlap
 
 __all__ = ["SUMMARY_KEYS", "GraphEvaluation", "evaluate_graph", "match_points"]
 
@@ -45,17 +45,7 @@ class GraphEvaluation:
 
     def save(self, folder) -> Path:
         """Write summary.csv, residues.csv and atoms.csv into a folder, and give the folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tables = {
-            "summary": self.summary.rename("value").to_frame(),
-            "residues": self.residues,
-            "atoms": self.atoms,
-        }
-        for name, table in tables.items():
-            with written_beside(folder / f"{name}.csv") as beside:
-                table.to_csv(beside, index=name == "summary")
-        return folder
+        return write_tables(folder, summary=self.summary, residues=self.residues, atoms=self.atoms)
 
     def _repr_html_(self) -> str:
         return self.summary.to_frame("value").map(lambda value: f"{value:.4g}").to_html()
@@ -108,11 +98,7 @@ def evaluate_graph(
     every = Atoms.from_structure(model, waters=waters)
     atoms = every.select(graph.grid.contains(every.position))
     if not len(atoms):
-        raise MapModelMismatchError(
-            f"Map and model do not overlap: the map's box is {graph.grid.describe_box()}, the "
-            f"model's is {box_text(every.lower, every.upper)}; move one into the frame of the "
-            "other, or open the map with another frame=."
-        )
+        raise no_overlap(graph.grid, every.lower, every.upper)
     points = graph.points
     carbons = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
     carbon_node, carbon_distance = _nearest_own(carbons.position, points, ca_radius)

@@ -20,8 +20,8 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from cryonb.atoms import KIND_LIGAND, KIND_NUCLEIC, KIND_PROTEIN, KIND_WATER, Atoms
-from cryonb.errors import CryonbError, MapModelMismatchError
-from cryonb.grid import box_text
+from cryonb.errors import CryonbError
+from cryonb.grid import no_overlap
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 __all__ = ["METHODS", "QScore", "atom_q", "expected_q", "qscore"]
@@ -254,11 +254,7 @@ def atom_q(
         raise CryonbError(f"A positive sigma in Å was expected, but {sigma} was given.")
     position = np.asarray(position, dtype=np.float64).reshape(-1, 3)
     if not volume.grid.contains(position).any():
-        raise MapModelMismatchError(
-            f"Map and model do not overlap: the map's box is {volume.grid.describe_box()}, the "
-            f"model's is {box_text(position.min(axis=0), position.max(axis=0))}; move one into "
-            "the frame of the other, or open the map with another frame=."
-        )
+        raise no_overlap(volume.grid, position.min(axis=0), position.max(axis=0))
     share = _SHARE if method == "mapq" else 1.0
     neighbours, count = _neighbours(position, (1 + share) * _RADII[-1])
     reader = _Reader(volume)

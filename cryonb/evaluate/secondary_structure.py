@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
-from cryonb.errors import MapModelMismatchError
 from cryonb.evaluate.calibration import calibration
 from cryonb.evaluate.haruspex import residue_counts
-from cryonb.files.atomic import written_beside
-from cryonb.grid import box_text
+from cryonb.files.tables import write_tables
+from cryonb.grid import no_overlap
 from cryonb.label.secondary_structure import SecondaryStructure, secondary_structure
 from cryonb.label.voxels import label_volume
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
@@ -103,17 +102,9 @@ class Evaluation:
 
     def save(self, folder) -> Path:
         """Write summary.csv, residues.csv and segments.csv into a folder, and give the folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tables = {
-            "summary": self.summary.rename("value").to_frame(),
-            "residues": self.residues,
-            "segments": self.segments,
-        }
-        for name, table in tables.items():
-            with written_beside(folder / f"{name}.csv") as beside:
-                table.to_csv(beside, index=name == "summary")
-        return folder
+        return write_tables(
+            folder, summary=self.summary, residues=self.residues, segments=self.segments
+        )
 
     def _repr_html_(self) -> str:
         table = self.summary.to_frame("value").map(lambda value: f"{value:.3f}")
@@ -176,12 +167,7 @@ def evaluate_sse(
     read = probabilities.sample(at)
     inside = ~np.isnan(read[:, 0])
     if not inside.any():
-        raise MapModelMismatchError(
-            f"Map and model do not overlap: the map's box is "
-            f"{probabilities.grid.describe_box()}, the model's is "
-            f"{box_text(atoms.lower, atoms.upper)}; move one into the frame of the other, or "
-            "open the map with another frame=."
-        )
+        raise no_overlap(probabilities.grid, atoms.lower, atoms.upper)
     n = len(structure)
     count = np.bincount(owner[inside], minlength=n)
     means = (

@@ -163,7 +163,8 @@ def load_siren(path, *, device: str | None = None) -> SirenField:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()  # safetensors' file is no dict, and cannot be iterated itself.
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise MapFormatError(
             f"A fitted field was expected in {Path(path).name}, but it is no safetensors file "

@@ -8,8 +8,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from cryonb.atoms import Atoms
-from cryonb.errors import MapModelMismatchError
-from cryonb.grid import Grid, box_text
+from cryonb.grid import Grid, no_overlap
 from cryonb.volume import Volume
 
 __all__ = ["molecular_mask", "van_der_waals_radii", "voxels_within"]
@@ -144,9 +143,5 @@ def molecular_mask(
         inner = tuple(slice(m, -m) for m in margin)
         molecule[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = kept[inner]
     if not molecule.any():
-        raise MapModelMismatchError(
-            f"Map and model do not overlap: the map's box is {grid.describe_box()}, the model's "
-            f"is {box_text(atoms.lower, atoms.upper)}; move one into the frame of the other, or "
-            "open the map with another frame=."
-        )
+        raise no_overlap(grid, atoms.lower, atoms.upper)
     return Volume._adopt(molecule.astype(np.float32), grid, name="molecule")
