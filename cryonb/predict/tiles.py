@@ -15,6 +15,9 @@ from cryonb.errors import CryonbError
 
 __all__ = ["Axis", "predict_tiles", "tile_axis"]
 
+#: Voxels around density that get an answer of the network, too.
+_MARGIN = 4
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -130,7 +133,8 @@ def predict_tiles(
     batch : int
         Tiles a call.
     noise : float
-        Tiles in which nothing is above this value are not run.
+        What is farther than a few voxels from the box that holds all values above this one is
+        class 0, as are tiles inside that box in which nothing is above it.
     progress : bool
         Show a bar.
 
@@ -139,11 +143,17 @@ def predict_tiles(
     ndarray of float16, shape (class, z, y, x)
         Working memory beside it is that of a few tiles.
     """
+    whole = np.zeros((n_classes, *values.shape), dtype=np.float16)
+    whole[0] = 1
+    box = _occupied(values, noise, rim + _MARGIN, align)
+    if box is None:
+        return whole
+    values, out = values[box], whole[(slice(None), *box)]
+    out[0] = 0
     axes = [
         tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align, blend=blend)
         for size in values.shape
     ]
-    out = np.zeros((n_classes, *values.shape), dtype=np.float16)
     tiles = list(product(*(range(len(axis.starts)) for axis in axes)))
     waiting = []
 
@@ -169,7 +179,28 @@ def predict_tiles(
             run()
     if waiting:
         run()
-    return out
+    # Where the box was cut, its last voxels lacked what is beyond.
+    for axis, (side, size) in enumerate(zip(box, whole.shape[1:], strict=True)):
+        lines = np.moveaxis(out, axis + 1, 1)
+        for cut, end in ((side.start > 0, slice(rim)), (side.stop < size, slice(-rim, None))):
+            if cut and rim:
+                lines[:, end] = 0
+                lines[0, end] = 1
+    return whole
+
+
+def _occupied(values, noise: float, margin: int, align: int) -> tuple[slice, ...] | None:
+    """Box of all values above the noise with a margin; none if there are none."""
+    above = values > noise
+    box = []
+    for axis, size in enumerate(values.shape):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(above.any(axis=others))
+        if not len(places):
+            return None
+        start = max(int(places[0]) - margin, 0) // align * align
+        box.append(slice(start, min(int(places[-1]) + 1 + margin, size)))
+    return tuple(box)
 
 
 def _inside(axes, tile) -> tuple[slice, ...]:

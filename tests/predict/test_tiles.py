@@ -69,6 +69,53 @@ def test_empty_tiles_are_not_run(rng):
     np.testing.assert_array_equal(got[0, :, :, 60:], 1)
 
 
+def test_empty_tiles_between_two_molecules_are_not_run():
+    values = np.zeros((40, 40, 400), np.float32)
+    values[:, :, 50:70] = values[:, :, 340:350] = 1
+    calls = []
+
+    def predictor(batch):
+        calls.append(len(batch))
+        return local_mean(batch)
+
+    got = predict_tiles(
+        values, predictor, n_classes=2, edge=40, rim=4, multiple=8, noise=0.1, progress=False
+    )
+    assert sum(calls) < 6
+    np.testing.assert_allclose(got, local_mean(values[None, None])[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("edge", [40, 96])
+def test_a_molecule_in_a_large_box_costs_its_own_box_only(rng, edge):
+    values = np.zeros((90, 100, 110), np.float32)
+    values[40:60, 35:50, 60:80] = rng.random((20, 15, 20)) + 0.2
+    seen = []
+
+    def predictor(batch):
+        seen.append(batch.size)
+        found = local_mean(batch)
+        # A network whose outermost voxels have no answer.
+        found[:, :, :4] = found[:, :, -4:] = 0
+        return found
+
+    got = predict_tiles(
+        values, predictor, n_classes=2, edge=edge, rim=4, multiple=8, align=4, blend=0,
+        noise=0.1, progress=False,
+    )  # fmt: skip
+    # 20 + 2 × 8 voxels, rounded up, on the longest side.
+    assert sum(seen) <= 48**3
+    whole = local_mean(values[None, None])[0]
+    np.testing.assert_allclose(got, whole, atol=2e-3)
+    np.testing.assert_allclose(got.sum(axis=0), 1, atol=2e-3)
+
+
+def test_a_map_of_noise_alone_is_background(rng):
+    values = rng.random((20, 20, 20), dtype=np.float32)
+    got = predict_tiles(values, local_mean, n_classes=2, rim=4, noise=2.0, progress=False)
+    assert (got[0] == 1).all()
+    assert (got[1] == 0).all()
+
+
 def test_tiles_of_nothing_but_rim_are_refused():
     with pytest.raises(CryonbError, match="rim of 20"):
         tile_axis(100, edge=40, rim=20)
