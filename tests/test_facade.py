@@ -49,6 +49,17 @@ def test_prediction_lies_on_the_grid_of_the_map(m, sse):
     assert unit.voxel_size == (1.0, 1.0, 1.0)
 
 
+def test_background_can_count_as_coil(sse):
+    counted = sse.background_as_coil()
+    assert type(counted) is type(sse)
+    assert counted.density is sse.density
+    assert not counted["background"].values.any()
+    expected = sse["coil"].values.astype(np.float32) + sse["background"].values
+    np.testing.assert_allclose(counted["coil"].values, expected, atol=1e-3)
+    np.testing.assert_array_equal(counted["helix"].values, sse["helix"].values)
+    assert sse["background"].max > 0.9
+
+
 def test_scale_and_normalisation_do_not_matter(m, sse):
     again = m.normalize().predict_sse(device="cpu", progress=False)
     np.testing.assert_allclose(again.values.astype(float), sse.values.astype(float), atol=0.02)

@@ -101,12 +101,22 @@ def with_background_as_coil(probabilities: ProbabilityVolume) -> ProbabilityVolu
     """Give what Haruspex leaves unassigned to coil, which it does not know.
 
     Without this its coil would count as missed wherever it is right.
+
+    Parameters
+    ----------
+    probabilities : ProbabilityVolume
+        With the classes of cryonb.
+
+    Returns
+    -------
+    ProbabilityVolume
+        Of the same kind; background is zero everywhere, so voxels of solvent are coil, too.
     """
     values = probabilities.values.copy()
     coil, background = CLASSES.index("coil"), CLASSES.index("background")
     values[coil] += values[background]
     values[background] = 0
-    return ProbabilityVolume._adopt(values, probabilities.grid, classes=CLASSES)
+    return probabilities.replace(values, note="background counted as coil")
 
 
 def _on_strides(probabilities: ProbabilityVolume) -> tuple[np.ndarray, np.ndarray]:
