@@ -94,10 +94,14 @@ class DensityMap(Volume):
     # ---- continuous --------------------------------------------------------------------------
 
     def field(self, *, method: str = "cubic", **options):
-        """Make a continuous function of the map: see `cryonb.field.field`."""
-        from cryonb.field import field
+        """Make a continuous function of the map: see `cryonb.field.field`.
 
-        return field(self, method=method, **options)
+        Beside what that gives, it has `.to_map(voxel_size)` and `.view(model)`.
+        """
+        from cryonb.field import field
+        from cryonb.results import MapField
+
+        return MapField.of(field(self, method=method, **options), self)
 
     def filter(self, **options) -> DensityMap:
         """Take out fine (low=) or coarse (high=) detail: see `cryonb.process.filter`."""

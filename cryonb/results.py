@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from cryonb.graph.density_graph import DensityGraph
+from cryonb.grid import Grid
 from cryonb.volume import CLASSES, ProbabilityVolume
 
-__all__ = ["MapGraph", "SecondaryStructureMap"]
+__all__ = ["MapField", "MapGraph", "SecondaryStructureMap"]
+
+#: Voxels along an edge that a field is read at to be shown: the viewer's own limit.
+_SHOWN = 200
 
 
 class SecondaryStructureMap(ProbabilityVolume):
@@ -91,8 +98,6 @@ class SecondaryStructureMap(ProbabilityVolume):
             (class, z, y, x), classes, voxel_size and origin in (x, y, z)), `<stem>_sse.cxc` for
             ChimeraX, `<stem>_sse.pml` for PyMOL, `<stem>_sse.mvsx` for Mol* in a browser.
         """
-        import numpy as np
-
         from cryonb.files.atomic import written_beside
         from cryonb.files.mrc import write_map
         from cryonb.files.scene import SceneFiles
@@ -173,3 +178,65 @@ class MapGraph(DensityGraph):
         from cryonb.show.graph import plot_graph
 
         return plot_graph(self, model)
+
+
+class MapField:
+    """What a field gains by coming from a map: it can be read on finer voxels, and be shown.
+
+    Attributes
+    ----------
+    density : DensityMap
+        The map.
+    """
+
+    density = None
+
+    @classmethod
+    def of(cls, field, density) -> MapField:
+        """Make a field of a map: of the field's own kind, which it shares its arrays with."""
+        return _revived(type(field), vars(field) | {"density": density})
+
+    def __reduce__(self):
+        plain = next(kind for kind in type(self).__mro__[1:] if kind is not MapField)
+        return _revived, (plain, vars(self))
+
+    def to_map(self, voxel_size: float | None = None):
+        """Read the field on a grid.
+
+        Parameters
+        ----------
+        voxel_size : float, optional
+            Å. By default half the map's, or what gives 200 voxels along the longest edge where
+            that is more, but never more than the map's own.
+
+        Returns
+        -------
+        DensityMap
+            Between the middles of the map's first and last voxels.
+        """
+        old = self.grid
+        steps = np.array(old.shape[::-1]) - 1
+        if voxel_size is None:
+            size = np.array(old.voxel_size)
+            voxel_size = float(min(max((steps * size).max() / _SHOWN, size.min() / 2), size.min()))
+        shape = np.floor(steps * old.voxel_size / voxel_size + 1e-6).astype(int)[::-1] + 1
+        grid = Grid(tuple(shape.tolist()), voxel_size, old.origin)
+        # The last voxel's middle may lie outside by rounding.
+        values = np.nan_to_num(self.on_grid(grid))
+        return self.density.replace(values, grid, note=f"read from {self!r}")
+
+    def view(self, model=None, *, voxel_size: float | None = None, **options):
+        """Show the field on fine voxels (see `to_map`) in the notebook, with controls."""
+        return self.to_map(voxel_size).view(model, **options)
+
+
+@cache
+def _viewed(kind: type) -> type:
+    return type(kind.__name__, (MapField, kind), {"__doc__": kind.__doc__, "__module__": __name__})
+
+
+def _revived(kind: type, values: dict) -> MapField:
+    kind = _viewed(kind)
+    made = kind.__new__(kind)
+    vars(made).update(values)
+    return made

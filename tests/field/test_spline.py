@@ -1,5 +1,7 @@
 """The B-spline field against scipy's, against closed forms, and its rules."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -177,6 +179,25 @@ def test_a_map_hands_over_its_field(noise):
     assert made.statistics.std == pytest.approx(positive.std())
     assert made.statistics.scale == pytest.approx(density_scale(noise.values))
     assert DensityMap.from_volume(noise).field(method="quintic").degree == 5
+
+
+def test_the_field_of_a_map_is_read_on_finer_voxels(noise):
+    m = DensityMap.from_volume(noise, resolution=3.0, contour=0.5)
+    made = m.field()
+    fine = made.to_map()
+    assert isinstance(fine, DensityMap)
+    assert (fine.resolution, fine.contour) == (3.0, 0.5)
+    assert fine.voxel_size == pytest.approx((min(m.voxel_size) / 2,) * 3)
+    assert fine.origin == m.origin
+    outermost = fine.grid.to_points(np.array(fine.shape) - 1)
+    assert m.grid.contains(outermost[None] - 1e-6).all()
+    points = fine.grid.to_points([[3, 2, 5], [0, 0, 0]])
+    np.testing.assert_allclose(fine.sample(points, order=1), made.value(points), atol=1e-5)
+    same = made.to_map(min(m.voxel_size))
+    assert same.shape[2] <= m.shape[2] * m.voxel_size[0] / min(m.voxel_size)
+    again = copy.deepcopy(made)
+    np.testing.assert_array_equal(again.value(points), made.value(points))
+    assert again.density.resolution == 3.0
 
 
 def test_no_points_give_empty_arrays(noise):

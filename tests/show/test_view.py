@@ -200,6 +200,13 @@ def test_a_graph_is_drawn_over_its_map(made, sent):
     assert few.density is m
 
 
+def test_a_field_is_drawn_on_finer_voxels(made):
+    m, _, model = made
+    shown = m.field().view(model)
+    assert shown.density.shape[0] == 2 * m.shape[0] - 1
+    assert shown.level.value == pytest.approx(m.contour)
+
+
 def test_a_validation_colours_its_model(made, sent):
     m, _, model = made
     judged = m.evaluate(model, resolution=4.0)
