@@ -10,7 +10,7 @@ same corner; both scaled by the coarse map's least and greatest value; the mean 
 over the control's voxels that are not zero. molmap cuts a Gaussian at 5 sigma; here they are not
 cut, and a voxel counts as zero where its density is below that of one carbon at 5 sigma.
 
-Per structure: trilinear, cubic and quintic spline, the seconds each took, and, beyond the paper,
+Per structure: trilinear, cubic and quintic spline, Gaussians, the seconds each took, and, beyond the paper,
 the error over the mean of the control and the mean angle between the gradients (weighted by the
 true gradient's length). --siren N fits sine networks (published
 stopping rule) to a box of 24 voxels in the middle of the first N structures, and gives all methods'
@@ -100,12 +100,15 @@ def angle_error(made, points, atoms, sigma):
     return float(np.average(angle, weights=length[known]))
 
 
-def fields(coarse, which):
+def fields(coarse, which, resolution):
     """Each method: name, and what makes it."""
     makers = {
         "trilinear": lambda: Trilinear(coarse),
         "cubic": lambda: SplineField(coarse),
         "quintic": lambda: SplineField(coarse, degree=5),
+        "gaussians": lambda: field(
+            coarse, method="gaussians", resolution=resolution, progress=False
+        ),
     }
     return {name: makers[name] for name in which}
 
@@ -157,7 +160,7 @@ def one(file, resolution, args, folder, siren):
     low, high = coarse.min, coarse.max
     about = {"file": file, "resolution": resolution, "atoms": len(atoms), "shape": coarse.shape}
     control = density(atoms, grids[1], sigma)
-    for name, make in fields(coarse, args.methods).items():
+    for name, make in fields(coarse, args.methods, resolution).items():
         began = time.perf_counter()
         made = make()
         seconds = time.perf_counter() - began
@@ -176,7 +179,7 @@ def one(file, resolution, args, folder, siren):
     last = np.minimum(last, np.array(inner.shape) - 1)
     part = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
     inner = inner.crop(first, last - first + 1)
-    makers = fields(coarse, args.methods)
+    makers = fields(coarse, args.methods, resolution)
     makers["siren"] = lambda: field(
         box, method="siren", device=args.device, epochs=args.epochs, progress=args.progress
     )
@@ -207,7 +210,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="table of rows, appended to")
     parser.add_argument("--count", type=int, default=45, help="structures")
     parser.add_argument("--methods", nargs="+",
-                        default=["trilinear", "cubic", "quintic"])  # fmt: skip
+                        default=["trilinear", "cubic", "quintic", "gaussians"])  # fmt: skip
     parser.add_argument("--siren", type=int, default=0, help="structures with sine networks")
     parser.add_argument("--box", type=int, default=24, help="voxels a side; 0: the whole map")
     parser.add_argument("--epochs", type=int, default=600, help="most epochs of a network")

@@ -9,7 +9,7 @@ from cryonb.volume import Volume
 __all__ = ["METHODS", "field"]
 
 #: What `field` knows.
-METHODS = ("cubic", "quintic", "siren")
+METHODS = ("cubic", "quintic", "gaussians", "siren")
 
 
 def field(volume: Volume, *, method: str = "cubic", **options) -> Field:
@@ -20,10 +20,12 @@ def field(volume: Volume, *, method: str = "cubic", **options) -> Field:
     volume : Volume
         A density; it is not changed.
     method : str
-        "cubic" (default) or "quintic": the B-spline through all voxels, ready at once; "siren":
-        networks with sine layers, fitted for minutes to hours.
+        "cubic" (default) or "quintic": the B-spline through all voxels, ready at once;
+        "gaussians": non-negative Gaussians and a spline through what they leave, fitted in
+        seconds; "siren": networks with sine layers, fitted for minutes to hours.
     **options
-        Of `cryonb.field.siren.fit_siren`; the splines have none.
+        Of `cryonb.field.gaussians.fit_gaussians` or `cryonb.field.siren.fit_siren`; the splines
+        have none.
 
     Returns
     -------
@@ -49,9 +51,13 @@ def field(volume: Volume, *, method: str = "cubic", **options) -> Field:
         if options:
             raise CryonbError(
                 f"A spline takes no options, but {', '.join(sorted(options))} was given; they may "
-                'belong to method="siren".'
+                'belong to method="gaussians" or "siren".'
             )
         return SplineField(volume, degree=3 if method == "cubic" else 5)
+    if method == "gaussians":
+        from cryonb.field.gaussians import fit_gaussians
+
+        return fit_gaussians(volume, **options)
     if method == "siren":
         from cryonb.field.siren import fit_siren
 
