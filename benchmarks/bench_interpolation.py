@@ -10,11 +10,11 @@ same corner; both scaled by the coarse map's least and greatest value; the mean 
 over the control's voxels that are not zero. molmap cuts a Gaussian at 5 sigma; here they are not
 cut, and a voxel counts as zero where its density is below that of one carbon at 5 sigma.
 
-Per structure: trilinear, cubic and quintic spline, Gaussians, the seconds each took, and, beyond the paper,
-the error over the mean of the control and the mean angle between the gradients (weighted by the
-true gradient's length). --siren N fits sine networks (published
-stopping rule) to a box of 24 voxels in the middle of the first N structures, and gives all methods'
-errors within that box alone, as rows "... in the box"; --box 0 takes whole maps, which wants a GPU.
+Per structure: trilinear, cubic and quintic spline, Gaussians, the seconds each took; beyond the
+paper also the error over the mean of the control and the mean angle between the gradients
+(weighted by the true gradient's length). --siren N fits sine networks (published stopping rule)
+to a box of 24 voxels in the middle of the first N structures, and gives all methods' errors
+within that box alone, as rows "... in the box"; --box 0 takes whole maps, which wants a GPU.
 
 Rows are appended to --out as they come; what is there is not done again.
 """
