@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from cryonb.density_map import DensityMap
-from cryonb.errors import CryonbError
+from cryonb.errors import CryonbError, CryonbWarning
 from cryonb.field import SplineField, gaussians
 from cryonb.field.gaussians import fit_gaussians
 from cryonb.grid import Grid
+from cryonb.simulate.fourier import fourier_map
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.simulate.phantom import alpha_helix
 from cryonb.volume import LabelVolume, Volume
@@ -90,10 +91,17 @@ def test_two_atoms_that_a_map_shows_as_one_come_apart():
     assert heights == pytest.approx([7.35, 8.65], abs=0.2)
 
 
+def test_a_map_with_ripples_is_no_sum_of_gaussians():
+    sharp = fourier_map(alpha_helix(6).structure, resolution=RESOLUTION)
+    with pytest.warns(CryonbWarning, match="cubic"):
+        made = fit_gaussians(sharp, resolution=RESOLUTION, iterations=10, progress=False)
+    np.testing.assert_allclose(made.on_grid(sharp.grid), sharp.values, atol=2e-4 * sharp.max)
+
+
 def test_a_map_hands_it_over_and_what_it_cannot_do_is_said(helix):
     m, _ = helix
     known = DensityMap.from_volume(m, resolution=RESOLUTION)
-    field = known.field(method="gaussians", iterations=2, progress=False)
+    field = known.field(method="gaussians", iterations=20, progress=False)
     assert "Gaussians of 0.54 Å" in repr(field)
     assert field.to_map(0.5).voxel_size == (0.5, 0.5, 0.5)
     with pytest.raises(CryonbError, match="resolution= or width="):
