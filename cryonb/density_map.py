@@ -91,6 +91,12 @@ class DensityMap(Volume):
 
         return mask(self, **options)
 
+    def contour_level(self, **options):
+        """Recommend a contour level, with the reason: see `cryonb.process.contour`."""
+        from cryonb.process.contour import contour_level
+
+        return contour_level(self, **options)
+
     # ---- continuous --------------------------------------------------------------------------
 
     def field(self, *, method: str = "cubic", **options):

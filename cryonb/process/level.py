@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["density_scale", "noise_level"]
+__all__ = ["density_scale", "noise_level", "noise_statistics"]
 
 
 def density_scale(values: np.ndarray) -> float:
@@ -50,10 +50,29 @@ def noise_level(values: np.ndarray) -> float:
         In the units of the values; zero if nothing is positive.
     """
     scale = density_scale(values)
+    noise = noise_statistics(values)
+    if noise is None:
+        return _LEAST * scale
+    middle, deviation = noise
+    return float(np.clip(middle + 5 * deviation, _LEAST * scale, _MOST * scale))
+
+
+def noise_statistics(values: np.ndarray) -> tuple[float, float] | None:
+    """Estimate mean and standard deviation of a map's noise, by median and median deviation.
+
+    Parameters
+    ----------
+    values : ndarray, shape (z, y, x)
+        Densities; the molecule fills a small part of them.
+
+    Returns
+    -------
+    mean, deviation : float
+        None where a mask has zeroed a good part of the map.
+    """
     # Every few sections tell as much as all of them.
     some = values[:: max(values.shape[0] // 32, 1)]
     if (some == 0).mean() > 0.3:
-        return _LEAST * scale
+        return None
     middle = np.median(some)
-    deviation = 1.4826 * np.median(np.abs(some - middle))
-    return float(np.clip(middle + 5 * deviation, _LEAST * scale, _MOST * scale))
+    return float(middle), float(1.4826 * np.median(np.abs(some - middle)))
