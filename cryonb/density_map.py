@@ -97,6 +97,25 @@ class DensityMap(Volume):
 
         return contour_level(self, **options)
 
+    def difference(self, other, **options):
+        """Subtract a model or a map: see `cryonb.process.difference.difference`.
+
+        Returns
+        -------
+        DifferenceMap
+            In standard deviations, with `.peaks(model)`.
+        """
+        from cryonb.process.difference import difference
+        from cryonb.results import DifferenceMap
+
+        return DifferenceMap.from_difference(difference(self, other, **options), other)
+
+    def add_waters(self, model, **options):
+        """Add water molecules to a model: see `cryonb.trace.waters.add_waters`."""
+        from cryonb.trace.waters import add_waters
+
+        return add_waters(self, model, **options)
+
     # ---- continuous --------------------------------------------------------------------------
 
     def field(self, *, method: str = "cubic", **options):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cryonb.density_map import DensityMap
 from cryonb.graph.density_graph import DensityGraph
 from cryonb.grid import Grid
-from cryonb.volume import CLASSES, ProbabilityVolume
+from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["MapField", "MapGraph", "SecondaryStructureMap"]
+__all__ = ["DifferenceMap", "MapField", "MapGraph", "SecondaryStructureMap"]
 
 #: Voxels along an edge that a field is read at to be shown: the viewer's own limit.
 _SHOWN = 200
@@ -240,3 +241,41 @@ def _revived(kind: type, values: dict) -> MapField:
     made = kind.__new__(kind)
     vars(made).update(values)
     return made
+
+
+class DifferenceMap(DensityMap):
+    """A difference in standard deviations, whose contour level is 3 of them.
+
+    Attributes
+    ----------
+    model : gemmi.Structure, Atoms or None
+        What was subtracted, if it was a model.
+    """
+
+    _carried = (*DensityMap._carried, "model")
+
+    def __init__(self, values, grid, *, model=None, **metadata):
+        self.model = model
+        super().__init__(values, grid, **metadata)
+
+    @classmethod
+    def from_difference(cls, volume, other) -> DifferenceMap:
+        """Make one of the volume that `difference` gives, and what was subtracted."""
+        return cls._adopt(
+            volume.values,
+            volume.grid,
+            name=volume.name,
+            history=volume.history,
+            resolution=getattr(volume, "resolution", None),
+            contour=3.0,
+            model=None if isinstance(other, Volume) else other,
+        )
+
+    def peaks(self, model=None, **options):
+        """List peaks and holes: see `cryonb.evaluate.difference.difference_peaks`.
+
+        The nearest residues are those of the subtracted model, where no other is given.
+        """
+        from cryonb.evaluate.difference import difference_peaks
+
+        return difference_peaks(self, self.model if model is None else model, **options)

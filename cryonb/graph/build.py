@@ -9,7 +9,13 @@ from cryonb.field.choose import field as make_field
 from cryonb.field.protocol import Field
 from cryonb.graph.density_graph import DensityGraph
 from cryonb.graph.passes import refine_passes
-from cryonb.graph.peaks import candidate_points, has_seed, merge_points, refine_peaks
+from cryonb.graph.peaks import (
+    candidate_points,
+    distinct_points,
+    find_peaks,
+    has_seed,
+    is_inner,
+)
 from cryonb.graph.prune import prune_nodes
 from cryonb.graph.walk import CLUSTER_RADIUS, climb, cluster_centres, seed_points
 from cryonb.volume import Volume
@@ -113,12 +119,11 @@ def density_graph(
     if method == "paper":
         seeds = seed_points(field, spacing=seed_spacing, threshold=level)
         ends, _ = climb(field, seeds)
-        points = cluster_centres(ends[_is_inner(field, ends)])
+        points = cluster_centres(ends[is_inner(field, ends)])
+        points = points[is_inner(field, points)]
         values = field.value(points)
     else:
         points, values = _newton_peaks(field, level, seed_spacing)
-    inner = _is_inner(field, points)
-    points, values = points[inner], values[inner]
     kinds = np.full(len(points), "peak")
     if passes:
         more, more_values = _passes(field, level, points)
@@ -163,8 +168,7 @@ def _level(threshold, density, field) -> float:
 
 
 def _newton_peaks(field, level, seed_spacing):
-    peaks, values = refine_peaks(field, candidate_points(field, threshold=level))
-    peaks, values = _merged(peaks, values, level)
+    peaks, values = find_peaks(field, threshold=level, radius=CLUSTER_RADIUS)
     reached = has_seed(field, peaks, spacing=seed_spacing, threshold=level)
     return peaks[reached], values[reached]
 
@@ -175,32 +179,13 @@ def _passes(field, level, peaks):
 
     starts = candidate_points(field, threshold=level, rising=1)
     found, values = refine_passes(field, starts)
-    found, values = _merged(found, values, level)
-    inner = _is_inner(field, found)
+    found, values = distinct_points(found, values, level=level, radius=CLUSTER_RADIUS)
+    inner = is_inner(field, found)
     found, values = found[inner], values[inner]
     if len(peaks):
         apart = cKDTree(peaks).query(found)[0] > CLUSTER_RADIUS
         found, values = found[apart], values[apart]
     return found, values
-
-
-def _is_inner(field, points) -> np.ndarray:
-    """Tell the points that are half a voxel or more from the border.
-
-    A spline is mirrored at the border, so that a slope which leaves the map there ends in a peak.
-    """
-    index = field.grid.to_index(points)
-    return ((index >= 0.5) & (index <= np.array(field.grid.shape) - 1.5)).all(axis=1)
-
-
-def _merged(points, values, level):
-    """Drop what is below the level, and let the densest of a cluster stand for it."""
-    high = values >= level
-    points, values = points[high], values[high]
-    order = np.argsort(-values, kind="stable")
-    points, values = points[order], values[order]
-    one = merge_points(points, radius=CLUSTER_RADIUS)
-    return points[one], values[one]
 
 
 def _joined(points, values, edge_length):

@@ -8,7 +8,15 @@ import numpy as np
 
 from cryonb.field.protocol import Field
 
-__all__ = ["candidate_points", "has_seed", "merge_points", "refine_peaks"]
+__all__ = [
+    "candidate_points",
+    "distinct_points",
+    "find_peaks",
+    "has_seed",
+    "is_inner",
+    "merge_points",
+    "refine_peaks",
+]
 
 # Voxels with less than this part of the threshold are not near a peak above it ...
 _SHARE = 0.7
@@ -184,3 +192,55 @@ def merge_points(points: np.ndarray, *, radius: float) -> np.ndarray:
     links = csr_array((np.ones(len(pairs), bool), tuple(pairs.T)), (len(points), len(points)))
     _, labels = connected_components(links, directed=False)
     return np.unique(labels, return_index=True)[1]
+
+
+def distinct_points(
+    points: np.ndarray, values: np.ndarray, *, level: float, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drop what is below a level, and let the densest of a group stand for it.
+
+    Returns
+    -------
+    points : ndarray, shape (m, 3)
+        The densest first; groups are those of `merge_points`.
+    values : ndarray, shape (m,)
+    """
+    high = values >= level
+    points, values = points[high], values[high]
+    order = np.argsort(-values, kind="stable")
+    points, values = points[order], values[order]
+    one = merge_points(points, radius=radius)
+    return points[one], values[one]
+
+
+def is_inner(field: Field, points: np.ndarray) -> np.ndarray:
+    """Tell the points that are half a voxel or more from the border.
+
+    A spline is mirrored at the border, so that a slope which leaves the map there ends in a peak.
+    """
+    index = field.grid.to_index(points)
+    return ((index >= 0.5) & (index <= np.array(field.grid.shape) - 1.5)).all(axis=1)
+
+
+def find_peaks(field: Field, *, threshold: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the peaks of a map by Newton's method.
+
+    Parameters
+    ----------
+    field : Field
+        The map.
+    threshold : float
+        Least density of a peak, in units of the map.
+    radius : float
+        Peaks that chains of steps of this length join count as one, Å.
+
+    Returns
+    -------
+    peaks : ndarray of float64, shape (n, 3)
+        (x, y, z) in Å, the densest first.
+    density : ndarray of float32, shape (n,)
+    """
+    peaks, values = refine_peaks(field, candidate_points(field, threshold=threshold))
+    peaks, values = distinct_points(peaks, values, level=threshold, radius=radius)
+    inner = is_inner(field, peaks)
+    return peaks[inner], values[inner]

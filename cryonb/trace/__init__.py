@@ -1,0 +1,1 @@
+"""From densities to models."""
