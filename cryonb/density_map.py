@@ -116,6 +116,25 @@ class DensityMap(Volume):
 
         return add_waters(self, model, **options)
 
+    def box(self, **options):
+        """Cut a box with a soft edge (around=, cushion=): see `cryonb.process.box.cut_box`.
+
+        Returns
+        -------
+        BoxedMap
+            With `.put_back(map)`.
+        """
+        from cryonb.process.box import cut_box
+        from cryonb.results import BoxedMap
+
+        return BoxedMap.from_box(*cut_box(self, **options))
+
+    def segment(self, **options):
+        """Cut into segments around maxima: see `cryonb.process.segment.segment`."""
+        from cryonb.process.segment import segment
+
+        return segment(self, **options)
+
     # ---- continuous --------------------------------------------------------------------------
 
     def field(self, *, method: str = "cubic", **options):

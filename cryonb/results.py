@@ -12,7 +12,7 @@ from cryonb.graph.density_graph import DensityGraph
 from cryonb.grid import Grid
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
-__all__ = ["DifferenceMap", "MapField", "MapGraph", "SecondaryStructureMap"]
+__all__ = ["BoxedMap", "DifferenceMap", "MapField", "MapGraph", "SecondaryStructureMap"]
 
 #: Voxels along an edge that a field is read at to be shown: the viewer's own limit.
 _SHOWN = 200
@@ -241,6 +241,41 @@ def _revived(kind: type, values: dict) -> MapField:
     made = kind.__new__(kind)
     vars(made).update(values)
     return made
+
+
+class BoxedMap(DensityMap):
+    """A box that was cut out of a map and knows its way back.
+
+    Attributes
+    ----------
+    weights : Volume or None
+        By which the map was multiplied, on the grid of the box.
+    """
+
+    _carried = (*DensityMap._carried, "weights")
+
+    def __init__(self, values, grid, *, weights=None, **metadata):
+        self.weights = weights
+        super().__init__(values, grid, **metadata)
+
+    @classmethod
+    def from_box(cls, volume, weights) -> BoxedMap:
+        """Make one of what `cryonb.process.box.cut_box` gives."""
+        return cls._adopt(
+            volume.values,
+            volume.grid,
+            name=volume.name,
+            history=volume.history,
+            resolution=getattr(volume, "resolution", None),
+            contour=getattr(volume, "contour", None),
+            weights=weights,
+        )
+
+    def put_back(self, whole):
+        """Put the box back into the map: see `cryonb.process.box.put_back`."""
+        from cryonb.process.box import put_back
+
+        return put_back(self, whole, self.weights)
 
 
 class DifferenceMap(DensityMap):

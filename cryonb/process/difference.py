@@ -147,8 +147,8 @@ def measured_part(volume: Volume) -> np.ndarray:
     """Tell what a map holds that was set to zero around the molecule: weights, 0 to 1.
 
     One everywhere in a map of which less than 30 % is zero. Else zero where the map is, with a soft
-    edge of two voxels on the inside. Where negative density was clipped, gaps of up to six voxels do
-    not count.
+    edge of two voxels on the inside. Where negative density was clipped, gaps of up to six voxels
+    do not count.
     """
     if noise_statistics(volume.values) is not None:
         return np.ones(volume.shape, dtype=np.float32)
