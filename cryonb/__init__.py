@@ -31,6 +31,9 @@ _HOMES = {
     # simulate
     "fourier_map": "cryonb.simulate.fourier",
     "gaussian_map": "cryonb.simulate.gaussian",
+    # process
+    "combine": "cryonb.process.combine",
+    "difference": "cryonb.process.difference",
     # see
     "Scene": "cryonb.show.view",
     # train
