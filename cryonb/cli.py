@@ -107,6 +107,68 @@ def _info(arguments) -> None:
     print(f"values {m.min:.4g} to {m.max:.4g}, mean {m.mean:.4g}, sigma {m.std:.4g}")
 
 
+def _box(arguments) -> None:
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame)
+    around = "density"
+    if arguments.model:
+        around = nb.open_model(arguments.model)
+    elif arguments.mask:
+        around = nb.open_map(arguments.mask, frame=arguments.frame)
+    elif arguments.unique:
+        around = m.find_symmetry(resolution=arguments.resolution)
+        print(f"symmetry {around.name}")
+    box = m.box(around=around, cushion=arguments.cushion)
+    print(f"{box}\nwrote {box.save(arguments.out)}")
+
+
+def _difference(arguments) -> None:
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
+    other = _map_or_model(arguments.other, arguments.frame)
+    halves = arguments.half_maps and [
+        nb.open_map(path, frame=arguments.frame) for path in arguments.half_maps
+    ]
+    found = m.difference(other, half_maps=halves)
+    print(f"wrote {found.save(arguments.out)}")
+    print(found.peaks(count=arguments.peaks).round(2).to_string(index=False))
+
+
+def _waters(arguments) -> None:
+    import cryonb as nb
+    from cryonb.files.model import write_model
+
+    m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
+    found = m.add_waters(
+        nb.open_model(arguments.model), threshold=arguments.threshold, false=arguments.false
+    )
+    print(f"{len(found)} waters at {found.threshold:.1f} standard deviations or more")
+    print(f"wrote {write_model(found.model, arguments.out)}")
+
+
+def _combine(arguments) -> None:
+    import cryonb as nb
+
+    maps = [
+        nb.open_map(path, frame=arguments.frame, resolution=arguments.resolution)
+        for path in arguments.map
+    ]
+    guides = [_map_or_model(path, arguments.frame) for path in arguments.guide]
+    print(f"wrote {nb.combine(maps, guides).save(arguments.out)}")
+
+
+def _map_or_model(path: str, frame: str):
+    """Open a file by its suffix: a model if it is that of one, else a map."""
+    import cryonb as nb
+
+    endings = (".pdb", ".ent", ".cif", ".mmcif")
+    if path.lower().removesuffix(".gz").endswith(endings):
+        return nb.open_model(path)
+    return nb.open_map(path, frame=frame)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cryonb", description="Interpret cryo-EM maps: predict, evaluate, train, fetch."
@@ -123,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def with_map(sub):
         sub.add_argument("map", metavar="MAP", help="a map: MRC or CCP4, also .gz or .bz2")
+        with_frame(sub)
+
+    def with_frame(sub):
         sub.add_argument(
             "--frame", default="auto", choices=["auto", "origin", "nstart", "sum", "none"],
             help="which header fields place the map (default: %(default)s)",
@@ -150,6 +215,38 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", metavar="RECIPE", help="a TOML file, see recipes/")
     sub.add_argument("--run", help="folder of the run (default: runs/NAME)")
     with_device(sub)
+    sub = command("box", _box, "cut out the box around the density, a model, a mask or one unit")
+    with_map(sub)
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--model", help="cut around this model")
+    what.add_argument("--mask", help="multiply by this mask, and cut around it")
+    what.add_argument("--unique", action="store_true", help="find symmetry, and cut out one unit")
+    sub.add_argument("--cushion", type=float, default=5.0, help="Å on every side")
+    sub.add_argument("--resolution", type=float, help="of the map in Å, for --unique")
+    sub.add_argument("--out", default="box.mrc", help="file to write (default: %(default)s)")
+    sub = command("difference", _difference, "subtract a model or a map, and list the peaks")
+    with_map(sub)
+    sub.add_argument("other", metavar="OTHER", help="a model, or another map")
+    sub.add_argument("--resolution", type=float, required=True, help="of the map in Å")
+    sub.add_argument("--half-maps", nargs=2, metavar="HALF", help="for the weights")
+    sub.add_argument("--peaks", type=int, default=20, help="how many are listed")
+    sub.add_argument("--out", default="difference.mrc", help="file to write (default: %(default)s)")
+    sub = command("waters", _waters, "add water molecules to a model")
+    with_map(sub)
+    sub.add_argument("model", metavar="MODEL", help="a model: PDB or mmCIF, also .gz")
+    sub.add_argument("--resolution", type=float, required=True, help="of the map in Å")
+    sub.add_argument("--threshold", type=float, help="least height in standard deviations")
+    sub.add_argument(
+        "--false", type=float, default=0.25,
+        help="part of the waters that may be noise (default: %(default)s)",
+    )  # fmt: skip
+    sub.add_argument("--out", default="waters.cif", help="file to write (default: %(default)s)")
+    sub = command("combine", _combine, "combine focused maps into one")
+    sub.add_argument("--map", nargs="+", required=True, help="the maps; the first is the target")
+    sub.add_argument("--guide", nargs="+", required=True, help="a model, or a mask, for each map")
+    sub.add_argument("--resolution", type=float, required=True, help="of the maps in Å")
+    with_frame(sub)
+    sub.add_argument("--out", default="combined.mrc", help="file to write (default: %(default)s)")
     weights = commands.add_parser("weights", help="read weights that the original authors trained")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
     text = "read a TensorFlow checkpoint of Haruspex or Emap2sec"
