@@ -68,7 +68,7 @@ def curve(m, dry, truth) -> pd.DataFrame:
     rows = []
     for label, options in [
         *((f"false {false}", {"false": false}) for false in (0.1, 0.25, 0.4)),
-        *((f"{t} sigma", {"threshold": t}) for t in (2.0, 2.25, 2.5, 3.0, 4.0)),
+        *((f"{t} sigma", {"threshold": t}) for t in (2.0, 2.1, 2.25, 2.5, 3.0, 4.0)),
     ]:
         start = time.perf_counter()
         found = add_waters(m, dry, **options)

@@ -261,15 +261,7 @@ class BoxedMap(DensityMap):
     @classmethod
     def from_box(cls, volume, weights) -> BoxedMap:
         """Make one of what `cryonb.process.box.cut_box` gives."""
-        return cls._adopt(
-            volume.values,
-            volume.grid,
-            name=volume.name,
-            history=volume.history,
-            resolution=getattr(volume, "resolution", None),
-            contour=getattr(volume, "contour", None),
-            weights=weights,
-        )
+        return cls._adopt(volume.values, volume.grid, weights=weights, **_metadata(volume))
 
     def put_back(self, whole):
         """Put the box back into the map: see `cryonb.process.box.put_back`."""
@@ -296,15 +288,8 @@ class DifferenceMap(DensityMap):
     @classmethod
     def from_difference(cls, volume, other) -> DifferenceMap:
         """Make one of the volume that `difference` gives, and what was subtracted."""
-        return cls._adopt(
-            volume.values,
-            volume.grid,
-            name=volume.name,
-            history=volume.history,
-            resolution=getattr(volume, "resolution", None),
-            contour=3.0,
-            model=None if isinstance(other, Volume) else other,
-        )
+        model = None if isinstance(other, Volume) else other
+        return cls._adopt(volume.values, volume.grid, model=model, **_metadata(volume))
 
     def peaks(self, model=None, **options):
         """List peaks and holes: see `cryonb.evaluate.difference.difference_peaks`.
@@ -314,3 +299,13 @@ class DifferenceMap(DensityMap):
         from cryonb.evaluate.difference import difference_peaks
 
         return difference_peaks(self, self.model if model is None else model, **options)
+
+
+def _metadata(volume) -> dict:
+    """What a volume, a map or not, knows about itself."""
+    return {
+        "name": volume.name,
+        "history": volume.history,
+        "resolution": getattr(volume, "resolution", None),
+        "contour": getattr(volume, "contour", None),
+    }

@@ -137,10 +137,13 @@ def difference(
         raise CryonbError(
             "Two different densities were expected, but nothing is left of their difference."
         )
-    return volume.replace(
+    result = volume.replace(
         ((values - middle) / sigma * weights).astype(np.float32),
         note=f"difference at {d:.3g} Å in standard deviations",
     )
+    if hasattr(result, "contour"):
+        result.contour = 3.0  # the map's own was in other units
+    return result
 
 
 def measured_part(volume: Volume) -> np.ndarray:

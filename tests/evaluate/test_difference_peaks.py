@@ -13,7 +13,7 @@ from cryonb.simulate.fourier import fourier_map
 RESOLUTION = 2.8
 
 
-def noisy(clean, share, seed, *, b_sharpen=0.0):
+def noisy(clean, share, seed):
     """A map with white noise of a share of its deviation within the molecule."""
     scale = share * clean.values[clean.values > clean.std].std()
     noise = np.random.default_rng(seed).normal(0, scale, clean.shape)
@@ -31,15 +31,7 @@ def case():
     angle = np.arange(6) * np.pi / 3
     ring = centre + 1.39 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     whole = protein.clone()
-    chain, residue = gemmi.Chain("L"), gemmi.Residue()
-    residue.name, residue.seqid, residue.het_flag = "BNZ", gemmi.SeqId(1, " "), "H"
-    for number, point in enumerate(ring, start=1):
-        atom = gemmi.Atom()
-        atom.name, atom.element, atom.b_iso = f"C{number}", gemmi.Element("C"), 20.0
-        atom.pos = gemmi.Position(*point)
-        residue.add_atom(atom)
-    chain.add_residue(residue)
-    whole[0].add_chain(chain)
+    whole[0].add_chain(_chain_of(ring))
     everything = nb.Atoms.from_structure(whole)
     grid = nb.Grid.around(everything.position, 1.0, 8.0)
     return protein, ring, fourier_map(whole, grid, resolution=RESOLUTION)
@@ -110,6 +102,7 @@ def test_maps_and_models_are_compared_with_their_own_kind(case):
     top = between.peaks().iloc[0]
     assert np.linalg.norm(ring - top[list("xyz")].to_numpy(float), axis=1).min() < 1.5
     assert between.model is None
+    assert between.contour == 3
     whole = protein.clone()
     whole[0].add_chain(_chain_of(ring))
     models = difference(whole, protein, resolution=RESOLUTION, radius=6.0)
