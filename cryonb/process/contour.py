@@ -113,8 +113,8 @@ def contour_level(
     map that was not masked); the level that encloses the molecular volume, 1.21 Å³ a dalton (where
     the mass is known); and a third of the molecule's typical density, Σ v³ / Σ v². Better than
     about 4 Å there is room between the atoms, and a level that encloses the whole molecular volume
-    would show noise: there the last one decides. A level that authors recommend is a matter of
-    taste within a factor of two.
+    would show noise: there the last one decides. A box that the molecule fills has no empty space
+    to tell the noise by, and gets too high a level: use the map before cropping.
     """
     given = [name for name, value in (("mass", mass), ("model", model), ("residues", residues))
              if value is not None]  # fmt: skip
