@@ -8,6 +8,7 @@ and none of them is negative: that leaves much less room for what may lie betwee
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from itertools import pairwise, product
 
 import numpy as np
@@ -59,14 +60,19 @@ class GaussianField(Field):
 
     def __init__(
         self, grid: Grid, statistics: Statistics, weights, *, width: float, oversample: int,
-        residual: np.ndarray | None = None, narrow: float = 1.0, unexplained: float = 0.0,
+        residual: np.ndarray, unexplained: float,
     ):  # fmt: skip
         super().__init__(grid, statistics)
         self.weights, self.width = weights, float(width)
         self.oversample, self.rim = int(oversample), _RIM
         self.unexplained = float(unexplained)
-        fine = _finer(grid, oversample)
-        values = _blurred(weights, grid, width * narrow, oversample) / np.float32(narrow**3)
+        self._read_as(width, residual)
+
+    def _read_as(self, width: float, residual: np.ndarray | None = None) -> None:
+        """Make the spline that is read, of Gaussians of a width and the same integral."""
+        grid, narrow = self.grid, np.float32(width / self.width)
+        fine = _finer(grid, self.oversample)
+        values = _blurred(self.weights, grid, width, self.oversample) / narrow**3
         if residual is not None:
             values += SplineField(Volume._adopt(residual, grid)).on_grid(fine)
         self._fine = SplineField(Volume._adopt(values, fine), degree=5)
@@ -102,10 +108,9 @@ class GaussianField(Field):
         """
         if not 0.4 <= narrow <= 1:
             raise CryonbError(f"A part of the width from 0.4 to 1 was expected, not {narrow!r}.")
-        return type(self)(
-            self.grid, self.statistics, self.weights, width=self.width, narrow=narrow,
-            oversample=self.oversample, unexplained=self.unexplained,
-        )  # fmt: skip
+        made = copy(self)
+        made._read_as(self.width * narrow)
+        return made
 
 
 def fit_gaussians(

@@ -104,6 +104,9 @@ def test_a_map_hands_it_over_and_what_it_cannot_do_is_said(helix):
     field = known.field(method="gaussians", iterations=20, progress=False)
     assert "Gaussians of 0.54 Å" in repr(field)
     assert field.to_map(0.5).voxel_size == (0.5, 0.5, 0.5)
+    sharper = field.deconvolved(0.7).to_map(0.5)
+    assert sharper.resolution == RESOLUTION
+    assert sharper.max > field.to_map(0.5).max
     with pytest.raises(CryonbError, match="resolution= or width="):
         fit_gaussians(m)
     with pytest.raises(CryonbError, match="positive width"):
