@@ -41,6 +41,7 @@ __all__ = [
     "image_radius",
     "load_terms",
     "profiles",
+    "quadrature_profiles",
     "shell_density",
     "shell_map",
 ]
@@ -48,6 +49,8 @@ __all__ = [
 _FILE = Path(__file__).with_name("shells.json")
 # Nodes of a radial profile within one resolution; between them it is interpolated cubically.
 _NODES = 32
+# Pairs of atom and voxel that are worked on at a time.
+_PIECE = 65536
 # B/d² from which on exp(-B/(4 d²)) is below 10⁻⁷.
 _NO_RIPPLES = 64.0
 
@@ -237,7 +240,95 @@ def image_radius(resolution, b_iso, *, reach: float = 3.0):
     return np.maximum(reach * resolution, 3.5 * np.sqrt((b_iso + 25.0) / (8 * np.pi**2)))
 
 
-def shell_density(position, a, b, resolution, grid: Grid, *, radius):
+def quadrature_profiles(a, b, resolution, nodes: int):
+    """Compute what `profiles` does from the defining integral, over 24 Gauss-Legendre nodes.
+
+    For some ten thousand atoms on one grid of radii this is a product of two small matrices, and
+    takes a twentieth of the time of the terms. Up to 4 resolutions and a B of 200 d² the error is
+    below 10⁻⁵ of the image's height; `profiles` goes on from there.
+    """
+    import torch
+
+    def like(values):
+        return torch.as_tensor(values, dtype=a.dtype, device=a.device)
+
+    node, weight = np.polynomial.legendre.leggauss(24)
+    s = (node + 1) / 2
+    radius = np.arange(nodes) / _NODES
+    wave = (weight / 2 * 4 * np.pi * s**2)[:, None] * np.sinc(2 * radius * s[:, None])
+    decay = torch.exp(-(b / resolution[:, None] ** 2)[:, :, None] * like(s**2 / 4))
+    return (a[:, :, None] * decay).sum(dim=1) @ like(wave) / resolution[:, None] ** 3
+
+
+def _pairs(grid: Grid, points, radius):
+    """Yield what `voxels_within` does in pieces that the processor's cache holds."""
+    for point, voxel in voxels_within(grid, points, radius):
+        for first in range(0, len(point), _PIECE):
+            yield point[first : first + _PIECE], voxel[first : first + _PIECE]
+
+
+def _draw(position, resolution, table, grid: Grid, radius, around, gradient=None):
+    """Add images up on a grid, or lead a gradient by the voxels back to what they are made of.
+
+    Both go over the same pairs of atom and voxel, a batch at a time, so that none is kept.
+    """
+    import torch
+
+    device, nodes = table.device, table.shape[1]
+    kind = {"dtype": position.dtype, "device": device}
+    z, y, x = (torch.as_tensor(axis, **kind) for axis in grid.axes()[::-1])
+    scale = _NODES / resolution
+    values = table.reshape(-1)
+    if gradient is None:
+        density = table.new_zeros(grid.n_voxels)
+    else:
+        sums = torch.zeros_like(position), torch.zeros_like(resolution), torch.zeros_like(table)
+    for atom, voxel in _pairs(grid, around, radius):
+        atom = torch.as_tensor(atom, device=device)
+        voxel = torch.as_tensor(voxel, device=device)
+        row = torch.div(voxel, len(x), rounding_mode="floor")
+        plane = torch.div(row, len(y), rounding_mode="floor")
+        at = torch.stack([x[voxel - row * len(x)], y[row - plane * len(y)], z[plane]], dim=1)
+        apart = (at - position[atom]).to(table.dtype)
+        r = torch.sqrt((apart**2).sum(dim=1) + 1e-12)
+        # An atom that went far from where its voxels were looked up ends with its table.
+        t = (r * scale[atom]).clamp(max=nodes - 3)
+        low = t.floor()
+        f = t - low
+        # The cubic through four nodes, the first of which lies at k - 1; the image is even in r.
+        at = atom * nodes + low.long()
+        before = torch.where(low > 0, at - 1, at + 1)
+        g, h = f - 1, f - 2
+        if gradient is None:
+            drawn = (
+                values[before] * (-f * g * h / 6) + values[at] * ((f + 1) * g * h / 2)
+                + values[at + 1] * (-(f + 1) * f * h / 2) + values[at + 2] * ((f + 1) * f * g / 6)
+            )  # fmt: skip
+            density.index_add_(0, voxel, drawn)
+            continue
+        wanted = gradient[voxel]
+        of_table = sums[2].view(-1)
+        for place, weight in (
+            (before, -f * g * h / 6), (at, (f + 1) * g * h / 2),
+            (at + 1, -(f + 1) * f * h / 2), (at + 2, (f + 1) * f * g / 6),
+        ):  # fmt: skip
+            of_table.index_add_(0, place, weight * wanted)
+        slope = wanted * (
+            values[before] * (-(g * h + f * h + f * g) / 6)
+            + values[at] * ((g * h + (f + 1) * (g + h)) / 2)
+            - values[at + 1] * (((f + 1) * f + (f + 1) * h + f * h) / 2)
+            + values[at + 2] * (((f + 1) * f + (f + 1) * g + f * g) / 6)
+        )
+        slope = torch.where(t < nodes - 3, slope, torch.zeros_like(slope))
+        sums[1].index_add_(0, atom, (-slope * t / resolution[atom]).to(resolution.dtype))
+        pull = (-slope * scale[atom] / r)[:, None] * apart
+        sums[0].index_add_(0, atom, pull.to(position.dtype))
+    return density if gradient is None else sums
+
+
+def shell_density(
+    position, a, b, resolution, grid: Grid, *, radius, around=None, profile=profiles
+):  # fmt: skip
     """Add up the images of atoms on a grid; differentiable in all that the atoms have.
 
     Parameters
@@ -252,40 +343,42 @@ def shell_density(position, a, b, resolution, grid: Grid, *, radius):
         Where the map is wanted.
     radius : ndarray, shape (n,)
         How far each image is drawn, in Å: see `image_radius`.
+    around : ndarray, shape (n, 3), optional
+        Points around which the voxels within `radius` are drawn, in place of the positions. While
+        these stay, no voxel enters or leaves and the density is smooth in the positions; they may
+        go up to 2 Å from there.
+    profile : callable
+        `profiles` or `quadrature_profiles`.
 
     Returns
     -------
     Tensor, shape (z, y, x)
+
+    Notes
+    -----
+    The derivatives are written out, since torch's own would keep some twenty numbers for every
+    pair of atom and voxel.
     """
     import torch
 
-    most = (radius / resolution.detach().cpu().numpy()).max(initial=1.0)
-    table = profiles(a, b, resolution, int(np.ceil(most * _NODES)) + 4)
-    density = a.new_zeros(grid.n_voxels)
-    shape = torch.tensor(grid.shape, device=a.device)
-    lower = torch.tensor(grid.lower, dtype=position.dtype, device=a.device)
-    step = torch.tensor(grid.voxel_size, dtype=position.dtype, device=a.device)
-    for atom, voxel in voxels_within(grid, position.detach().cpu().numpy(), radius):
-        atom = torch.as_tensor(atom, device=a.device)
-        voxel = torch.as_tensor(voxel, device=a.device)
-        index = torch.stack(
-            [voxel % shape[2], voxel // shape[2] % shape[1], voxel // (shape[1] * shape[2])], dim=1
-        )
-        apart = index * step + lower - position[atom]
-        r = torch.sqrt((apart**2).sum(dim=1) + 1e-12)
-        t = (r / resolution[atom] * _NODES).to(a.dtype)
-        low = t.detach().floor()
-        f = t - low
-        low = low.long()
-        # The cubic through four nodes, the first of which lies at k - 1; the image is even in r.
-        value = (
-            table[atom, (low - 1).abs()] * (-f * (f - 1) * (f - 2) / 6)
-            + table[atom, low] * ((f + 1) * (f - 1) * (f - 2) / 2)
-            + table[atom, low + 1] * (-(f + 1) * f * (f - 2) / 2)
-            + table[atom, low + 2] * ((f + 1) * f * (f - 1) / 6)
-        )
-        density = density.index_add(0, voxel, value)
-    return density.reshape(grid.shape)
+    spare = 0.0 if around is None else 2.0
+    if around is None:
+        around = position.detach().cpu().numpy()
+    most = ((radius + spare) / resolution.detach().cpu().numpy()).max(initial=1.0)
+    table = profile(a, b, resolution, int(np.ceil(most * _NODES)) + 4)
+
+    class Drawn(torch.autograd.Function):
+        @staticmethod
+        def forward(context, position, resolution, table):
+            context.save_for_backward(position, resolution, table)
+            return _draw(position, resolution, table, grid, radius, around)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(context, gradient):
+            return _draw(*context.saved_tensors, grid, radius, around, gradient.contiguous())
+
+    return Drawn.apply(position, resolution, table).reshape(grid.shape)
 
 
 def shell_map(

@@ -19,6 +19,7 @@ from cryonb.simulate.shells import (
     image_radius,
     load_terms,
     profiles,
+    quadrature_profiles,
     shell_density,
     shell_map,
 )
@@ -80,6 +81,24 @@ def test_profiles_are_the_images_of_atoms(element, resolution, b_iso):
     assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
 
 
+@given(
+    element=st.sampled_from([1, 6, 8, 16, 30, 92]),
+    resolution=st.floats(1, 10),
+    spread=st.floats(0, 190),
+)
+@settings(max_examples=20, deadline=None)
+def test_quadrature_gives_the_same_images(element, resolution, spread):
+    a, b = electron_coefficients([element])
+    b_iso, nodes = spread * resolution**2, 4 * 32
+    found = quadrature_profiles(
+        torch.tensor(a), torch.tensor(b + b_iso), torch.tensor([resolution], dtype=torch.float64),
+        nodes,
+    )[0].numpy()  # fmt: skip
+    r = np.arange(nodes) / 32 * resolution
+    expected = atom_image(r, element, resolution=resolution, b_iso=b_iso)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def one_atom(position, element=8, b=30.0):
     atoms = Atoms.from_structure(nb.example_model()).select([0])
     return type(atoms)(
@@ -132,7 +151,9 @@ def test_every_atom_has_its_own_resolution():
     assert found[14, 14, 10] > 1.5 * found[14, 14, 30]  # the finer one is the sharper one
 
 
-def test_gradients_are_those_of_differences(rng):
+@pytest.mark.parametrize("profile", [profiles, quadrature_profiles])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_gradients_are_those_of_differences(rng, profile, fixed):
     grid = Grid((5, 6, 7), 0.9)
     position = torch.tensor(rng.uniform(1.0, 4.0, (2, 3)), requires_grad=True)
     a, b = (torch.tensor(part) for part in electron_coefficients([6, 16]))
@@ -141,10 +162,15 @@ def test_gradients_are_those_of_differences(rng):
     d = torch.tensor(rng.uniform(2.0, 3.5, 2), requires_grad=True)
     # Radii beyond the grid: no voxel enters or leaves while the parameters are varied.
     radius = np.full(2, 10.0)
+    around = position.detach().numpy() + 0.3
+    options = {"profile": profile}
+    if fixed:
+        # Also with some voxels only, which then stay the same ones.
+        radius, options["around"] = np.array([3.0, 2.2]), around
 
     def density(position, extra, occupancy, d):
         return shell_density(
-            position, a * occupancy[:, None], b + extra[:, None], d, grid, radius=radius
+            position, a * occupancy[:, None], b + extra[:, None], d, grid, radius=radius, **options
         ).sum(dim=(0, 1))
 
     assert torch.autograd.gradcheck(
