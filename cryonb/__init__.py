@@ -40,6 +40,7 @@ _HOMES = {
     "train_network": "cryonb.train.loop",
     # fit
     "fit": "cryonb.fitting.rigid",
+    "refine": "cryonb.fitting.refine",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",
