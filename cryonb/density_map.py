@@ -233,13 +233,14 @@ class DensityMap(Volume):
             The model, in the map's frame.
         **options
             Of `validate`: `resolution` (the map's own by default), `method` and `sigma` of the
-            Q-score, `radius`, `mask`, `periodic`, `workers`, `device`.
+            Q-score, `radius`, `mask`, `periodic`, `workers`, `device`, and `prediction`: what
+            `predict_sse` gave, for its scores and `.disagreements()` with the model.
 
         Returns
         -------
         Validation
-            With `.summary`, `.residues`, `.chains`, `.fsc`, `.worst()`, `.plot()`, `.view()` and
-            `.save("report.html")`.
+            With `.summary`, `.residues`, `.chains`, `.fsc`, `.worst()`, `.disagreements()`,
+            `.plot()`, `.view()` and `.save("report.html")`.
         """
         from cryonb.evaluate.validation import validate
         from cryonb.show.scores import ShownShells, ShownValidation

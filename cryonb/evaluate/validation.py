@@ -12,7 +12,8 @@ from cryonb.errors import CryonbError
 from cryonb.evaluate.correlation import correlate
 from cryonb.evaluate.fourier_shell import FourierShells, map_model_fsc
 from cryonb.evaluate.qscore import qscore
-from cryonb.volume import Volume
+from cryonb.evaluate.secondary_structure import evaluate_sse
+from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
 __all__ = ["SUMMARY_KEYS", "Validation", "validate"]
 
@@ -22,6 +23,8 @@ SUMMARY_KEYS = (
     "fsc_model_0.143",
 )  # fmt: skip
 _FURTHER = ("cc_image", "cc_main_chain", "cc_side_chain", "ccc", "smoc")
+#: Keys that follow where a prediction was given.
+_OF_PREDICTION = ("q3", "haruspex_precision", "haruspex_recall", "haruspex_f1")
 _KEYS = ["chain", "number", "icode", "name"]
 
 
@@ -33,10 +36,14 @@ class Validation:
     ----------
     summary : pandas.Series
         cc_mask, cc_volume, cc_peaks, cc_box, q_mean, q_expected, fsc_model_0.5 and fsc_model_0.143
-        (Å, map masked around the model); then cc_image, cc_main_chain, cc_side_chain, ccc and smoc.
+        (Å, map masked around the model); then cc_image, cc_main_chain, cc_side_chain, ccc and smoc;
+        and, where a prediction was given, q3, haruspex_precision, haruspex_recall and haruspex_f1
+        of it (`cryonb.evaluate.secondary_structure.evaluate_sse`).
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, kind, n_atoms, b_iso, occupancy, and a column
         a score: cc, cc_main_chain, cc_side_chain, smoc, q, q_backbone, q_sidechain, q_expected.
+        Where a prediction was given also modelled and predicted (classes) and confidence (mean
+        probability of the predicted class); None and NaN where it says nothing.
     chains : pandas.DataFrame
         A row a chain: chain, n_residues, n_atoms, b_iso, cc, smoc, q, q_expected.
     fsc : FourierShells
@@ -110,13 +117,70 @@ class Validation:
         found = pd.DataFrame(rows, columns=columns)
         return found.sort_values("z", kind="stable").head(count).reset_index(drop=True)
 
+    def disagreements(self, confidence: float = 0.8) -> pd.DataFrame:
+        """List where the model's secondary structure is not what was predicted for sure.
+
+        Such places are wrong either in the model or in the prediction, and worth a look (Mostosi
+        et al. 2020 find errors of deposited models in this way).
+
+        Parameters
+        ----------
+        confidence : float
+            Residues count whose predicted class has at least this mean probability over their
+            backbone atoms, 0 to 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a stretch of neighbouring residues with one predicted class, worst first: chain,
+            first, last (residue numbers), length, modelled (the most frequent class), predicted,
+            confidence, cc and q (means), weight (sum of the residues' confidences, by which the
+            rows are sorted) and reason (a sentence).
+
+        Raises
+        ------
+        CryonbError
+            If no prediction was given, or the confidence is not from 0 to 1.
+        """
+        if "predicted" not in self.residues:
+            raise CryonbError(
+                "Disagreements need a prediction, but none was given; use "
+                "m.evaluate(model, prediction=m.predict_sse())."
+            )
+        if not 0 <= confidence <= 1:
+            raise CryonbError(f"A confidence from 0 to 1 was expected, not {confidence}.")
+        table = self.residues[self.residues["predicted"].notna()].reset_index(drop=True)
+        wrong = (table["modelled"] != table["predicted"]) & (table["confidence"] >= confidence)
+        edge = np.ones(len(table), dtype=bool)
+        called, part = table["predicted"].to_numpy(), _stretches(table)
+        edge[1:] = np.diff(wrong) | (called[1:] != called[:-1]) | (part[1:] != part[:-1])
+        usual = table[["cc", "q"]].median()
+        rows = []
+        for _, members in table[wrong].groupby(np.cumsum(edge)[wrong]):
+            first, last = members.iloc[0], members.iloc[-1]
+            row = {
+                "chain": first["chain"], "first": first["number"], "last": last["number"],
+                "length": len(members), "modelled": members["modelled"].mode()[0],
+                "predicted": first["predicted"], "confidence": members["confidence"].mean(),
+                "cc": members["cc"].mean(), "q": members["q"].mean(),
+                "weight": members["confidence"].sum(),
+            }  # fmt: skip
+            rows.append(row | {"reason": _reason(row, usual)})
+        columns = [
+            "chain", "first", "last", "length", "modelled", "predicted", "confidence", "cc", "q",
+            "weight", "reason",
+        ]  # fmt: skip
+        found = pd.DataFrame(rows, columns=columns)
+        return found.sort_values("weight", ascending=False, kind="stable").reset_index(drop=True)
+
     def __repr__(self) -> str:
         values, of = self.summary, f" of {self.name}" if self.name else ""
         q, expected = values["q_mean"], values["q_expected"]
+        predicted = f", Q3 of the prediction {values['q3']:.3f}" if "q3" in values else ""
         return (
             f"<Validation{of}: CC_mask {values['cc_mask']:.3f}, Q {q:.3f} (expected "
             f"{expected:.3f}), FSC = 0.5 at {values['fsc_model_0.5']:.2f} Å, "
-            f"{len(self.residues)} residues>"
+            f"{len(self.residues)} residues{predicted}>"
         )
 
     def _repr_html_(self) -> str:
@@ -136,10 +200,46 @@ def _stretches(table: pd.DataFrame) -> np.ndarray:
     return np.cumsum(broken)
 
 
+def _reason(row: dict, usual: pd.Series) -> str:
+    """Say in a sentence what a model and a prediction have against each other."""
+    one = row["first"] == row["last"]
+    where = f"{row['chain']} {row['first']}" + ("" if one else f" to {row['last']}")
+    says = (
+        "nothing is predicted there"
+        if row["predicted"] == "background"
+        else f"{row['predicted']} is predicted"
+    )
+    worse = row["cc"] < usual["cc"] and row["q"] < usual["q"]
+    better = row["cc"] >= usual["cc"] and row["q"] >= usual["q"]
+    fits = "worse than" if worse else "at least as well as" if better else "about as well as"
+    return (
+        f"{where} {'is' if one else 'are'} modelled as {row['modelled']}, but {says} with a "
+        f"probability of {row['confidence']:.2f}; the model fits {fits} elsewhere (CC "
+        f"{row['cc']:.2f}, median {usual['cc']:.2f}; Q {row['q']:.2f}, median {usual['q']:.2f})."
+    )
+
+
+def _with_prediction(residues: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Add what was predicted, and how surely, to the residues that a prediction tells of."""
+    columns = {"truth": "modelled", "predicted": "predicted"}
+    added = judged[_KEYS].assign(
+        **{new: judged[old].astype(object) for old, new in columns.items()},
+        confidence=judged[list(CLASSES)].max(axis=1),
+    )
+    return _joined(residues, added)
+
+
+def _joined(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    """Join tables of residues; those of one number and name are told apart by their order."""
+    left, right = (t.assign(turn=t.groupby(_KEYS).cumcount()) for t in (left, right))
+    return left.merge(right, how="left", on=[*_KEYS, "turn"]).drop(columns="turn")
+
+
 def validate(
     volume: Volume, model, *, resolution: float | None = None, method: str = "mapq",
     sigma: float = 0.6, radius: float | None = None, mask: Volume | None = None,
-    periodic: bool = True, workers: int | None = None, device: str | None = None,
+    prediction: ProbabilityVolume | None = None, periodic: bool = True, workers: int | None = None,
+    device: str | None = None,
 ) -> Validation:  # fmt: skip
     """Judge a model by a map: correlations, Q-scores and Fourier shell correlation.
 
@@ -157,6 +257,9 @@ def validate(
         As for `cryonb.evaluate.correlation.correlate`.
     mask
         As for `cryonb.evaluate.fourier_shell.map_model_fsc`.
+    prediction : ProbabilityVolume, optional
+        Classes of secondary structure, as `m.predict_sse()` gives them: adds their scores to the
+        summary, and `Validation.disagreements`.
     device : str, optional
         Where torch computes.
 
@@ -167,10 +270,12 @@ def validate(
     Raises
     ------
     CryonbError
-        If the resolution is neither given nor known.
+        If the resolution is neither given nor known, or the prediction is none.
     MapModelMismatchError
         If map and model do not overlap.
     """
+    if not (prediction is None or isinstance(prediction, ProbabilityVolume)):
+        raise CryonbError(f"A prediction of classes was expected, but {prediction!r} was given.")
     if resolution is None:
         resolution = getattr(volume, "resolution", None)
     atoms = Atoms.from_structure(model, waters=True, altlocs=True)
@@ -185,12 +290,13 @@ def validate(
         "fsc_model_0.5": fsc.resolution(0.5), "fsc_model_0.143": fsc.resolution(0.143),
     }  # fmt: skip
     scores = ["kind", "q", "q_backbone", "q_sidechain", "q_expected"]
-    # Residues of one number and name (waters without numbers) are told apart by their order.
-    left, right = (
-        table.assign(turn=table.groupby(_KEYS).cumcount())
-        for table in (correlation.residues, q.residues[_KEYS + scores])
-    )
-    residues = left.merge(right, how="left", on=[*_KEYS, "turn"]).drop(columns="turn")
+    residues = _joined(correlation.residues, q.residues[_KEYS + scores])
+    keys = (*SUMMARY_KEYS, *_FURTHER)
+    if prediction is not None:
+        judged = evaluate_sse(prediction, model, density=volume)
+        residues = _with_prediction(residues, judged.residues)
+        summary |= judged.summary[list(_OF_PREDICTION)]
+        keys += _OF_PREDICTION
     order = [*_KEYS, "kind", *(c for c in residues.columns if c not in (*_KEYS, "kind"))]
     chains = correlation.chains.merge(
         q.chains[["chain", "q", "q_expected"]], how="left", on="chain"
@@ -201,6 +307,6 @@ def validate(
         "radius around atoms": f"{correlation.summary['radius']:g} Å",
     }
     return Validation(
-        pd.Series({key: summary[key] for key in (*SUMMARY_KEYS, *_FURTHER)}),
+        pd.Series({key: summary[key] for key in keys}),
         residues[order], chains, fsc, settings, getattr(volume, "name", ""),
     )  # fmt: skip

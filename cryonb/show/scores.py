@@ -247,6 +247,14 @@ def report(validation: Validation) -> str:
     def shown(table: pd.DataFrame, *, index: bool = False) -> str:
         return table.to_html(index=index, float_format=lambda v: f"{v:.3f}", na_rep="", border=0)
 
+    disagreements = ""
+    if "predicted" in validation.residues:
+        found = validation.disagreements()
+        disagreements = (
+            "<h2>Model and prediction disagree</h2><ul>"
+            + "".join(f"<li>{html.escape(reason)}</li>" for reason in found["reason"])
+            + ("</ul>" if len(found) else "<li>Nowhere with a probability of 0.8.</li></ul>")
+        )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p><small>{said}</small></p>"
@@ -254,6 +262,7 @@ def report(validation: Validation) -> str:
         f'<img alt="scores along the chains and Fourier shell correlation" '
         f'src="data:image/png;base64,{image}">'
         f"<h2>Worst stretches by Q-score</h2>{shown(validation.worst())}"
+        f"{disagreements}"
         f"<h2>Chains</h2>{shown(validation.chains)}"
         f"<details><summary>Residues</summary><div>{shown(validation.residues)}</div></details>"
         "</body></html>\n"

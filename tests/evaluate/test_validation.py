@@ -11,6 +11,7 @@ from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, MapModelMismatchError
 from cryonb.evaluate.correlation import correlate
 from cryonb.evaluate.qscore import qscore
+from cryonb.evaluate.secondary_structure import evaluate_sse
 from cryonb.evaluate.validation import SUMMARY_KEYS, Validation, validate
 
 KEYS = [
@@ -157,6 +158,88 @@ def test_a_model_without_polymer_is_judged_and_drawn(m):
     assert found.plot()._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.fixture(scope="module")
+def predicted(m):
+    """The truth as a prediction, but for a stretch called strand and a single residue."""
+    model = nb.example_model()
+    labels = nb.label_volume(model, m.grid).values
+    values = np.stack([labels == k for k in range(5)]).astype(np.float32)
+    atoms = Atoms.from_structure(model)
+    # The nearest residue to each voxel of the helix that begins in the middle of the model.
+    helix = np.flatnonzero(nb.secondary_structure(atoms).to_frame()["state"] == "helix")
+    stretch, single = helix[2:7], helix[10]
+    for residues, k, sure in ((stretch, 2, 0.9), ([single], 3, 0.95)):
+        near = nb.label_volume(atoms.select(np.isin(atoms.residue, residues)), m.grid).values > 0
+        values[:, near] = (1 - sure) / 4
+        values[k, near] = sure
+    return nb.ProbabilityVolume(values, m.grid), stretch, single
+
+
+@pytest.fixture(scope="module")
+def checked(m, predicted):
+    return m.evaluate(nb.example_model(), prediction=predicted[0])
+
+
+def test_a_prediction_adds_its_scores(m, good, checked, predicted):
+    keys = ["q3", "haruspex_precision", "haruspex_recall", "haruspex_f1"]
+    assert list(checked.summary.index) == [*good.summary.index, *keys]
+    alone = evaluate_sse(predicted[0], nb.example_model(), density=m)
+    pd.testing.assert_series_equal(checked.summary[keys], alone.summary[keys])
+    np.testing.assert_array_equal(checked.residues["predicted"], alone.residues["predicted"])
+    assert 0.8 < checked.summary["q3"] < 1
+    assert "Q3 of the prediction" in repr(checked)
+    assert "Q3" not in repr(good)
+
+
+def test_disagreements_are_stretches_with_reasons(checked, predicted):
+    _, stretch, single = predicted
+    numbers = checked.residues["number"]
+    found = checked.disagreements(0.6)
+    first = found.iloc[0]
+    assert (first["modelled"], first["predicted"]) == ("helix", "strand")
+    assert first["chain"] == checked.residues["chain"][stretch[0]]
+    assert abs(first["first"] - numbers[stretch[0]]) <= 1
+    assert abs(first["last"] - numbers[stretch[-1]]) <= 1
+    assert first["length"] == first["last"] - first["first"] + 1 >= 4
+    assert found["weight"].is_monotonic_decreasing
+    alone = found[found["predicted"] == "coil"].iloc[0]
+    assert alone["first"] <= numbers[single] <= alone["last"]
+    assert "modelled as helix, but strand is predicted with a probability of 0." in first["reason"]
+    assert f"CC {first['cc']:.2f}" in first["reason"]
+    assert first["reason"].endswith(").")
+    assert ". " not in first["reason"]
+    assert len(checked.disagreements(1.0)) == 0
+
+
+def test_disagreements_are_merged_where_they_adjoin():
+    table = pd.DataFrame(
+        {
+            "chain": list("AAAAAAABB"), "number": [1, 2, 3, 4, 5, 9, 10, 1, 2], "icode": "",
+            "name": "ALA", "cc": 0.5, "q": [0.5] * 4 + [0.2] * 5,
+            "modelled": ["helix"] * 4 + ["coil", "helix", "coil", "strand", "strand"],
+            "predicted": ["helix", "strand", "strand", "strand", "strand", "strand", "coil",
+                          "background", None],
+            "confidence": [1.0, 0.9, 0.5, 0.9, 1.0, 0.9, 1.0, 0.85, np.nan],
+        }
+    )  # fmt: skip
+    validation = Validation(pd.Series(dtype=float), table, table, None)
+    found = validation.disagreements()
+    assert list(zip(found["chain"], found["first"], found["last"], strict=True)) == [
+        ("A", 4, 5), ("A", 2, 2), ("A", 9, 9), ("B", 1, 1),
+    ]  # fmt: skip
+    assert found["weight"].to_numpy() == pytest.approx([1.9, 0.9, 0.9, 0.85])
+    assert "nothing is predicted there" in found["reason"].iloc[-1]
+    assert validation.disagreements(0.5)["length"].tolist() == [4, 1, 1]
+
+
+def test_a_report_names_the_disagreements(checked, good, tmp_path):
+    page = checked.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "Model and prediction disagree" in page
+    assert "haruspex_f1" in page
+    assert checked.disagreements()["reason"].iloc[0][:20] in page
+    assert "disagree" not in good.save(tmp_path / "b.html").read_text(encoding="utf-8")
+
+
 def test_half_maps_are_compared_by_the_facade(m):
     rng = np.random.default_rng(1)
     other = m.replace(m.values + rng.normal(0, m.std, m.shape).astype(np.float32))
@@ -174,5 +257,9 @@ def test_bad_requests_are_refused(m, good):
         m.evaluate(atoms.moved_to(atoms.position + 500))
     with pytest.raises(CryonbError, match="A score among"):
         good.worst("name")
+    with pytest.raises(CryonbError, match="none was given"):
+        good.disagreements()
+    with pytest.raises(CryonbError, match="prediction of classes"):
+        m.evaluate(model, prediction=m)
     with pytest.raises(CryonbError, match="odd number"):
         good.worst(window=2)
