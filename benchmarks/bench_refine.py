@@ -4,10 +4,10 @@
 
 Each deposited model of CRYONB_DATA is moved by a smooth random field of 0.5 Å r.m.s. (waves of
 about 20 Å) and its B set to their mean; then xyz and B are refined together. The deposited model
-itself is refined the same way: how far it moves (`rmsd_of_deposited`, of which `common_shift` is one
-shift of all atoms) is how far the map and the deposition agree at all, and `rmsd_between` is how far
-the two results are apart, `rmsd_before` having been how far the two starts were. cc_mask is that of
-`cryonb.evaluate.correlation`, which draws the model's map by another way than the refinement.
+itself is refined the same way: how far it moves (`rmsd_of_deposited`, of which `common_shift` is
+one shift of all atoms) is how far map and deposition agree at all, and `rmsd_between` is how far
+the two results are apart, `rmsd_before` having been how far the two starts were. The cc are cc_mask
+of `cryonb.evaluate.correlation`, which draws the model's map in another way than the refinement.
 With --rows, a run that was cut off goes on.
 """
 

@@ -15,6 +15,7 @@ from cryonb.process.spheres import molecular_mask, voxels_within
 from cryonb.simulate.fourier import fourier_map
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.simulate.scattering import electron_coefficients
+from cryonb.simulate.shells import shell_map
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 __all__ = ["Correlation", "carbon_radius", "correlate", "overlap_along_chain", "usable_resolution"]
@@ -34,7 +35,8 @@ class Correlation:
     summary : pandas.Series
         cc_mask, cc_volume, cc_peaks, cc_box, cc_image, cc_main_chain, cc_side_chain, ccc, smoc
         (mean over residues), resolution (of the model map), radius (of the sums around atoms) and
-        n_mask (voxels of the molecule); see `correlate`.
+        n_mask (voxels of the molecule), and cc_mask_local where a local resolution was given; see
+        `correlate`.
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, n_atoms, b_iso, occupancy, cc, cc_main_chain,
         cc_side_chain, smoc.
@@ -96,7 +98,7 @@ def carbon_radius(resolution: float, b_iso: float, *, step: float = 0.01) -> flo
 
 
 def correlate(
-    volume: Volume, model, *, resolution: float | None = None, radius: float | None = None,
+    volume: Volume, model, *, resolution=None, radius: float | None = None,
     overlaps: bool = True, window: int = 11, periodic: bool = True,
     model_map: Volume | None = None, device: str | None = None,
 ) -> Correlation:  # fmt: skip
@@ -109,9 +111,11 @@ def correlate(
     model : gemmi.Structure or Atoms
         The model in the map's frame. Of a structure waters, ligands and all alternative locations
         count, hydrogens do not.
-    resolution : float, optional
+    resolution : float, array_like of shape (n,) or Volume, optional
         Of the map, in Å; that which a `DensityMap` knows by default. Where the voxels are too
-        coarse for it, twice their size is taken.
+        coarse for it, twice their size is taken. One for each of the atoms that count (such as
+        `Refinement.table["resolution"]`), or a map of the local resolution, adds cc_mask_local; all
+        others are then at the resolution that the map knows, or else at the median over the atoms.
     radius : float, optional
         Voxels within this distance of an atom belong to its residue and chain. By default the
         resolution or the radius of a carbon atom in the map, whichever is larger, within 3 to
@@ -136,6 +140,11 @@ def correlate(
         (Afonine et al. 2018, Acta Cryst. D74, 814):
 
         * cc_mask: within the molecule (`molecular_mask`).
+        * cc_mask_local (only where a local resolution is given): cc_mask with a model's map in
+          which each atom has its own resolution (`cryonb.simulate.shells.shell_map`, after
+          Urzhumtsev and Lunin 2022): a region that is resolved coarsely is not blamed for lacking
+          the details of the best one. Resolutions that are wrong lower it. With one resolution
+          everywhere it differs from cc_mask by what the shell map leaves out, a few parts in 1000.
         * cc_volume: as many voxels as that, the highest of the model's map.
         * cc_peaks: the highest of the map and the highest of the model's, as many of each.
         * cc_box: all voxels.
@@ -155,17 +164,22 @@ def correlate(
     Raises
     ------
     CryonbError
-        If the resolution is neither given nor known, or the volume is no density.
+        If the resolution is neither given nor known, or there are not as many as atoms, or the
+        volume is no density.
     MapModelMismatchError
         If map and model do not overlap.
     """
     if isinstance(volume, LabelVolume | ProbabilityVolume):
         raise CryonbError(f"A density was expected, but {volume!r} was given.")
-    if resolution is None:
-        resolution = getattr(volume, "resolution", None)
     grid = volume.grid
-    d = usable_resolution(resolution, grid)
     atoms = Atoms.from_structure(model, waters=True, altlocs=True)
+    local = None
+    if isinstance(resolution, Volume) or np.ndim(resolution):
+        local = _local_resolution(resolution, atoms, grid)
+        resolution = getattr(volume, "resolution", None) or float(np.median(local))
+    elif resolution is None:
+        resolution = getattr(volume, "resolution", None)
+    d = usable_resolution(resolution, grid)
     inside = molecular_mask(atoms, grid).values.ravel() > 0
     if model_map is None:
         model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
@@ -198,7 +212,32 @@ def correlate(
         "radius": radius,
         "n_mask": float(inside.sum()),
     }
+    if local is not None:
+        each = shell_map(atoms, grid, resolution=local, device=device)
+        values["cc_mask_local"] = _Pair(volume, each).over(inside)
     return Correlation(pd.Series(values), residues, chains, model_map)
+
+
+def _local_resolution(resolution, atoms: Atoms, grid: Grid) -> np.ndarray:
+    """One usable resolution an atom, from as many or from a map of the local resolution."""
+    if isinstance(resolution, Volume):
+        found = resolution.sample(atoms.position, order=1).astype(float)
+        # Outside the map, and where it says zero for what was not determined
+        known = np.isfinite(found) & (found > 0)
+        if not known.any():
+            raise CryonbError(
+                f"A map of the local resolution at the atoms was expected, but {resolution!r} has "
+                "no positive value there."
+            )
+        found[~known] = np.median(found[known])
+    else:
+        found = np.asarray(resolution, dtype=float)
+    if found.shape != (len(atoms),) or not (np.isfinite(found).all() and (found > 0).all()):
+        raise CryonbError(
+            f"A positive resolution in Å was expected for each of the {len(atoms)} atoms that "
+            f"count, but an array of shape {found.shape} was given."
+        )
+    return np.maximum(found, 2 * max(grid.voxel_size))
 
 
 def overlap(a, b) -> float:

@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cryonb.atoms import Atoms
+from cryonb.density_map import DensityMap
 from cryonb.errors import CryonbError, GridError
 from cryonb.evaluate.correlation import (
     _MAIN,
@@ -21,8 +22,9 @@ from cryonb.opening import open_map, open_model
 from cryonb.process.spheres import molecular_mask
 from cryonb.simulate.fourier import fourier_map
 from cryonb.simulate.gaussian import gaussian_map
-from cryonb.simulate.phantom import example
+from cryonb.simulate.phantom import alpha_helix, example
 from cryonb.simulate.shells import shell_map
+from cryonb.volume import Volume
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CC = ["cc_mask", "cc_volume", "cc_peaks", "cc_box", "cc_image"]
@@ -144,6 +146,46 @@ def test_a_map_with_a_resolution_for_each_atom_can_be_compared(case):
     assert one < 0.97
     with pytest.raises(GridError, match="model map on the grid"):
         correlate(true, structure, resolution=4.0, model_map=gaussian_map(atoms, resolution=4.0))
+
+
+def test_a_local_resolution_is_taken_into_account():
+    atoms = Atoms.from_structure(alpha_helix(16).structure)
+    grid = Grid.around(atoms.position, 1.3, 5.0)
+    z = np.median(atoms.position[:, 2])
+    d = np.where(atoms.position[:, 2] > z, 3.0, 5.0)
+    mixed = DensityMap.from_volume(shell_map(atoms, grid, resolution=d, reach=4.0), resolution=3.0)
+    found = correlate(mixed, atoms, resolution=d, overlaps=False).summary
+    alone = correlate(mixed, atoms, overlaps=False).summary
+    assert found["cc_mask_local"] > 0.995
+    assert found["cc_mask_local"] > found["cc_mask"] + 0.02
+    # All others are as they would be at the map's own resolution.
+    np.testing.assert_array_equal(found[alone.index], alone)
+    assert "cc_mask_local" not in alone
+    # As a map of the local resolution that does not reach everywhere
+    local = np.broadcast_to(np.where(grid.axes()[2] > z, 3.0, 5.0)[:, None, None], grid.shape)
+    part = Volume(local[:, :, 8:], grid.crop((0, 0, 8), local[:, :, 8:].shape))
+    of_map = correlate(mixed, atoms, resolution=part, overlaps=False).summary
+    assert found["cc_mask"] + 0.01 < of_map["cc_mask_local"] < found["cc_mask_local"]
+    # Without a resolution of the map the median of the atoms stands for it.
+    plain = correlate(Volume(mixed.values, grid), atoms, resolution=d, overlaps=False).summary
+    assert plain["resolution"] == pytest.approx(np.median(d))
+
+
+def test_with_one_resolution_everywhere_the_local_one_is_the_usual_one(case):
+    structure, atoms, _, noisy = case
+    each = np.full(len(atoms), 4.0)
+    found = correlate(noisy, structure, resolution=each, overlaps=False).summary
+    assert found["cc_mask_local"] == pytest.approx(found["cc_mask"], abs=0.003)
+
+
+def test_a_local_resolution_that_fits_no_atom_is_refused(case):
+    structure, atoms, true, _ = case
+    with pytest.raises(CryonbError, match=f"each of the {len(atoms)} atoms"):
+        correlate(true, structure, resolution=[3.0, 4.0])
+    with pytest.raises(CryonbError, match=f"each of the {len(atoms)} atoms"):
+        correlate(true, structure, resolution=np.zeros(len(atoms)))
+    with pytest.raises(CryonbError, match="no positive value"):
+        correlate(true, structure, resolution=true.replace(np.zeros(true.shape, np.float32)))
 
 
 def test_radius_of_carbon_follows_resolution_and_b():
