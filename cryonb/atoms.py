@@ -76,6 +76,9 @@ class Atoms:
         Backbone role, an index into `ROLES`.
     residues : Residues
         The residues.
+    aniso : ndarray of float64, shape (n, 6), optional
+        Anisotropic displacements U11, U22, U33, U12, U13, U23 in Å², all zero where an atom has
+        none; None unless they were asked for.
     """
 
     position: np.ndarray
@@ -86,6 +89,7 @@ class Atoms:
     residue: np.ndarray
     role: np.ndarray
     residues: Residues
+    aniso: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.position)
@@ -93,7 +97,7 @@ class Atoms:
     @classmethod
     def from_structure(
         cls, structure, *, hydrogens: bool = False, waters: bool = False, ligands: bool = True,
-        altlocs: bool = False,
+        altlocs: bool = False, anisotropic: bool = False,
     ) -> Atoms:  # fmt: skip
         """Read the columns of a `gemmi.Structure`, or hand back an `Atoms` unchanged.
 
@@ -109,6 +113,8 @@ class Atoms:
             ligand.
         altlocs : bool
             Whether to keep all alternative locations, each with its own occupancy.
+        anisotropic : bool
+            Whether to read anisotropic displacements, which takes longer than all else.
 
         Raises
         ------
@@ -164,6 +170,7 @@ class Atoms:
                 name=table.residue_name[first],
                 kind=kind,
             ),
+            aniso=_displacements(structure)[keep] if anisotropic else None,
         )
 
     @property
@@ -189,6 +196,7 @@ class Atoms:
     def select(self, which) -> Atoms:
         """Take the atoms that a bool array or indices name; the residue table stays whole."""
         columns = ("position", "element", "b_iso", "occupancy", "name", "residue", "role")
+        columns += ("aniso",) if self.aniso is not None else ()
         return replace(self, **{key: getattr(self, key)[which] for key in columns})
 
     def moved_to(self, position) -> Atoms:
@@ -273,6 +281,12 @@ class _Table:
             kind[unknown & protein] = KIND_PROTEIN
             kind[unknown & nucleic] = KIND_NUCLEIC
         return kind
+
+
+def _displacements(structure) -> np.ndarray:
+    """Anisotropic displacements of the atoms of the first model; gemmi's table lacks them."""
+    rows = [place.atom.aniso.elements_pdb() for place in structure[0].all()]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
 def _text(codes: np.ndarray) -> np.ndarray:

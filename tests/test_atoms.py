@@ -13,6 +13,7 @@ from cryonb.atoms import (
     Atoms,
 )
 from cryonb.errors import ModelError, ModelWarning
+from cryonb.simulate import phantom
 
 BACKBONE = (("N", "N"), ("CA", "C"), ("C", "C"), ("O", "O"))
 
@@ -250,3 +251,14 @@ def test_agrees_with_a_walk_through_gemmi(data):
         for r, name, place in zip(atoms.residue, atoms.name, atoms.position.tolist(), strict=True)
     ]
     assert ours == walked
+
+
+def test_anisotropic_displacements_are_read_when_asked_for():
+    structure = phantom.alpha_helix(6).structure
+    first = structure[0][0][0][0]
+    first.aniso = gemmi.SMat33f(0.1, 0.2, 0.3, 0.01, 0.02, 0.03)
+    assert Atoms.from_structure(structure).aniso is None
+    atoms = Atoms.from_structure(structure, anisotropic=True)
+    assert atoms.aniso[0] == pytest.approx([0.1, 0.2, 0.3, 0.01, 0.02, 0.03])
+    assert not atoms.aniso[1:].any()
+    assert len(atoms.select(slice(0, 3)).aniso) == 3

@@ -19,7 +19,13 @@ from cryonb.grid import Grid
 from cryonb.simulate.scattering import electron_coefficients
 from cryonb.volume import Volume
 
-__all__ = ["fourier_map", "frequencies", "gaussian_sum", "structure_factors"]
+__all__ = [
+    "fourier_map",
+    "frequencies",
+    "gaussian_sum",
+    "isotropic_parts",
+    "structure_factors",
+]
 
 # Atoms are spread in groups of this many, to bound the memory of their neighbours.
 _CHUNK = 16384
@@ -339,6 +345,61 @@ def gaussian_sum(
     return Volume._adopt(values, grid)
 
 
+def isotropic_parts(position, b_iso, aniso, *, s_max: float, tolerance: float = 1e-5):
+    """Take anisotropic atoms apart into isotropic ones at several places.
+
+    A Gaussian displacement of variances λ1 ≤ λ2 ≤ λ3 is one of λ1 in all directions, and those of
+    λ2 - λ1 and λ3 - λ1 along two axes. The latter two are taken by Gauss-Hermite quadrature, of as
+    many nodes as keep the error of exp(-2π² sᵀUs) below `tolerance` up to `s_max`.
+
+    Parameters
+    ----------
+    position : ndarray, shape (n, 3)
+        (x, y, z) in Å.
+    b_iso : ndarray, shape (n,)
+        Å², of atoms without anisotropic displacements.
+    aniso : ndarray, shape (n, 6)
+        As in `Atoms`; zero for isotropic atoms.
+    s_max : float
+        Highest frequency in 1/Å.
+    tolerance : float
+        Of the displacement factor.
+
+    Returns
+    -------
+    position, weight, b_iso, of : ndarray
+        Of m isotropic parts, and the row of the atom that each belongs to.
+    """
+    some = aniso.any(axis=1)
+    u = aniso[some][:, [[0, 3, 4], [3, 1, 5], [4, 5, 2]]]
+    variance, axes = np.linalg.eigh(u)
+    spread = np.sqrt(variance[:, 1:] - variance[:, :1])
+    phase = 2 * np.pi * s_max * float(spread.max(initial=0.0))
+    # The quadrature of cos(phase · x) with n nodes is off by at most phase^(2n) n! / (2n)!, and
+    # two axes add up. More nodes than 40 lose more to rounding than they gain.
+    count = 1
+    while count < 40 and (
+        2 * count * math.log(max(phase, 1e-9)) + math.lgamma(count + 1) - math.lgamma(2 * count + 1)
+        > math.log(tolerance / 2)
+    ):
+        count += 1
+    node, weight = np.polynomial.hermite_e.hermegauss(count)
+    weight = weight / np.sqrt(2 * np.pi)
+    one, two = (part.ravel() for part in np.meshgrid(node, node, indexing="ij"))
+    shift = (
+        one[:, None] * (spread[:, None, 0, None] * axes[:, None, :, 1])
+        + two[:, None] * (spread[:, None, 1, None] * axes[:, None, :, 2])
+    )  # fmt: skip
+    parts, rows = len(one), np.flatnonzero(some)
+    share = np.tile(np.outer(weight, weight).ravel(), len(rows))
+    return (
+        np.concatenate([position[~some], (position[rows][:, None] + shift).reshape(-1, 3)]),
+        np.concatenate([np.ones((~some).sum()), share]),
+        np.concatenate([b_iso[~some], np.repeat(8 * np.pi**2 * variance[:, 0], parts)]),
+        np.concatenate([np.flatnonzero(~some), np.repeat(rows, parts)]),
+    )  # fmt: skip
+
+
 def fourier_map(
     model, grid: Grid | None = None, *, resolution: float, voxel_size: float = 1.0,
     b_add: float = 0.0, margin: float = 10.0, periodic: bool = False, device: str | None = None,
@@ -346,7 +407,8 @@ def fourier_map(
     """Compute the electrostatic map of a model at finite resolution.
 
     Fourier coefficients with electron scattering factors, the model's own B and occupancy, cut
-    sharply at the resolution.
+    sharply at the resolution. Anisotropic displacements count where the model has them (of an
+    `Atoms`, where it was read with them); atoms are neutral.
 
     Parameters
     ----------
@@ -376,7 +438,7 @@ def fourier_map(
     CryonbError
         If the resolution is not positive, or finer than twice the voxel size allows.
     """
-    atoms = Atoms.from_structure(model)
+    atoms = Atoms.from_structure(model, anisotropic=True)
     if not resolution > 0:
         raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
     if grid is None:
@@ -388,9 +450,16 @@ def fourier_map(
         )
     a, b = electron_coefficients(atoms.element)
     a = a * atoms.occupancy[:, None]
-    b = b + atoms.b_iso[:, None] + b_add
+    b_iso = atoms.b_iso.astype(np.float64)
+    position = atoms.position
+    if atoms.aniso is not None and atoms.aniso.any():
+        position, weight, b_iso, of = isotropic_parts(
+            position, b_iso, atoms.aniso, s_max=1 / resolution
+        )
+        a, b = a[of] * weight[:, None], b[of]
+    b = b + b_iso[:, None] + b_add
     volume = gaussian_sum(
-        atoms.position, a, b, grid, s_max=1 / resolution, periodic=periodic,
+        position, a, b, grid, s_max=1 / resolution, periodic=periodic,
         device=device,
     )  # fmt: skip
     return volume.replace(note=f"simulated from {len(atoms)} atoms at {resolution:g} Å")

@@ -13,6 +13,7 @@ from cryonb.simulate.fourier import (
     fourier_map,
     frequencies,
     gaussian_sum,
+    isotropic_parts,
     structure_factors,
 )
 from cryonb.simulate.gaussian import RECIPES, gaussian_map, gaussians, sigma_of
@@ -110,6 +111,57 @@ def test_fourier_map_agrees_with_gemmi(rng):
     # In a box that repeats itself, as gemmi's does, nothing is left of the difference.
     around = fourier_map(structure, grid, resolution=d, periodic=True).values
     assert np.abs(around - theirs).max() < 1e-4 * theirs.max()
+
+
+def anisotropic(rng, size=1.0):
+    """A molecule of which every second atom has an anisotropic displacement."""
+    structure = molecule(rng, n=40)
+    for number, place in enumerate(structure[0].all()):
+        if number % 2:
+            root = rng.normal(0, 0.6 * size, (3, 3))
+            u = root @ root.T + 0.1 * np.eye(3)
+            place.atom.aniso = gemmi.SMat33f(
+                *(u[k] for k in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+            )
+    return structure
+
+
+@pytest.mark.parametrize("d", [1.5, 3.0])
+def test_anisotropic_displacements_are_those_of_gemmi(rng, d):
+    structure = anisotropic(rng)
+    grid = Grid((48, 50, 54), 24 / 48 * d / 1.5)
+    cell = gemmi.UnitCell(*grid.extent, 90, 90, 90)
+    structure.cell = cell
+    map_ = fourier_map(structure, grid, resolution=d, periodic=True)
+    f = np.fft.fftn(map_.values.astype(np.float64)) * grid.voxel_volume
+    calculator = gemmi.StructureFactorCalculatorE(cell)
+    f0 = abs(f[0, 0, 0])
+    for h in [(0, 0, 0), (1, 2, 3), (-4, 1, 0), (3, -5, 7), (12, 0, 2), (0, 11, 4), (2, 3, -12)]:
+        theirs = calculator.calculate_sf_from_model(structure[0], h)
+        assert cell.calculate_d(h) > d or h == (0, 0, 0)
+        ours = np.conj(f[h[2], h[1], h[0]])
+        assert abs(ours - theirs) < 2e-4 * f0, h
+    # They matter: the isotropic ones alone would be far off.
+    atoms = Atoms.from_structure(structure)
+    assert atoms.aniso is None
+    other = fourier_map(atoms, grid, resolution=d, periodic=True)
+    assert np.abs(other.values - map_.values).max() > 0.05 * map_.max
+
+
+def test_parts_of_an_anisotropic_atom_are_its_displacement_factor(rng):
+    u = np.array([[0.9, 0.2, 0.1], [0.2, 0.3, -0.15], [0.1, -0.15, 0.5]])
+    rows = np.array([[0] * 6, [0.9, 0.3, 0.5, 0.2, 0.1, -0.15]])
+    position, weight, b, of = isotropic_parts(
+        np.zeros((2, 3)), np.array([20.0, 99.0]), rows, s_max=0.5
+    )
+    np.testing.assert_array_equal(np.unique(of), [0, 1])
+    assert (b[of == 0], weight[of == 0]) == (20.0, 1.0)
+    s = rng.normal(0, 1, (50, 3))
+    s *= 0.5 / np.linalg.norm(s, axis=1, keepdims=True) * rng.uniform(0, 1, (50, 1))
+    mine = of == 1
+    wave = np.exp(-2j * np.pi * s @ position[mine].T - b[mine] * (s**2).sum(axis=1)[:, None] / 4)
+    expected = np.exp(-2 * np.pi**2 * np.einsum("ni,ij,nj->n", s, u, s))
+    np.testing.assert_allclose(wave @ weight[mine], expected, atol=1e-5)
 
 
 def test_gaussian_sum_is_the_closed_form(rng):
