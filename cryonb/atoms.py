@@ -79,6 +79,8 @@ class Atoms:
     aniso : ndarray of float64, shape (n, 6), optional
         Anisotropic displacements U11, U22, U33, U12, U13, U23 in Å², all zero where an atom has
         none; None unless they were asked for.
+    charge : ndarray of int8, shape (n,), optional
+        Formal charge as the file has it, which is rarely given.
     """
 
     position: np.ndarray
@@ -90,6 +92,7 @@ class Atoms:
     role: np.ndarray
     residues: Residues
     aniso: np.ndarray | None = None
+    charge: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.position)
@@ -171,6 +174,7 @@ class Atoms:
                 kind=kind,
             ),
             aniso=_displacements(structure)[keep] if anisotropic else None,
+            charge=flat.charge[table.model][keep],
         )
 
     @property
@@ -196,7 +200,7 @@ class Atoms:
     def select(self, which) -> Atoms:
         """Take the atoms that a bool array or indices name; the residue table stays whole."""
         columns = ("position", "element", "b_iso", "occupancy", "name", "residue", "role")
-        columns += ("aniso",) if self.aniso is not None else ()
+        columns += tuple(key for key in ("aniso", "charge") if getattr(self, key) is not None)
         return replace(self, **{key: getattr(self, key)[which] for key in columns})
 
     def moved_to(self, position) -> Atoms:

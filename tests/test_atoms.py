@@ -262,3 +262,11 @@ def test_anisotropic_displacements_are_read_when_asked_for():
     assert atoms.aniso[0] == pytest.approx([0.1, 0.2, 0.3, 0.01, 0.02, 0.03])
     assert not atoms.aniso[1:].any()
     assert len(atoms.select(slice(0, 3)).aniso) == 3
+
+
+def test_charges_are_those_of_the_file():
+    structure = phantom.alpha_helix(6).structure
+    structure[0][0][1]["CA"][0].charge = -2
+    atoms = Atoms.from_structure(structure)
+    assert atoms.charge[(atoms.residue == 1) & (atoms.name == "CA")] == [-2]
+    assert atoms.select(atoms.residue == 1).charge.sum() == atoms.charge.sum() == -2

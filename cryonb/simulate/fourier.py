@@ -16,7 +16,7 @@ import torch
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.simulate.scattering import electron_coefficients
+from cryonb.simulate.scattering import electron_coefficients, ionic_coefficients
 from cryonb.volume import Volume
 
 __all__ = [
@@ -400,15 +400,21 @@ def isotropic_parts(position, b_iso, aniso, *, s_max: float, tolerance: float = 
     )  # fmt: skip
 
 
+def _inverse(s2):
+    """1/s², and nothing at zero."""
+    return torch.where(s2 > 0, 1 / s2.clamp(min=1e-12), torch.zeros_like(s2))
+
+
 def fourier_map(
     model, grid: Grid | None = None, *, resolution: float, voxel_size: float = 1.0,
-    b_add: float = 0.0, margin: float = 10.0, periodic: bool = False, device: str | None = None,
+    b_add: float = 0.0, margin: float = 10.0, periodic: bool = False, charges: bool = False,
+    device: str | None = None,
 ) -> Volume:  # fmt: skip
     """Compute the electrostatic map of a model at finite resolution.
 
     Fourier coefficients with electron scattering factors, the model's own B and occupancy, cut
     sharply at the resolution. Anisotropic displacements count where the model has them (of an
-    `Atoms`, where it was read with them); atoms are neutral.
+    `Atoms`, where it was read with them); atoms are neutral unless `charges` are asked for.
 
     Parameters
     ----------
@@ -425,6 +431,11 @@ def fourier_map(
     periodic : bool
         Whether the grid repeats itself in space, as crystallographic programs have it: what
         reaches over one face comes in at the opposite one.
+    charges : bool
+        Whether the formal charges that the model's file gives count, by Mott and Bethe
+        (`cryonb.simulate.scattering.ionic_coefficients`), without screening by solvent or other
+        ions. What they add has a mean of zero over the box, map and margin, in which it is
+        computed: their potential reaches farther than any box.
     device : str, optional
         Where torch computes; the CPU by default.
 
@@ -451,15 +462,24 @@ def fourier_map(
     a, b = electron_coefficients(atoms.element)
     a = a * atoms.occupancy[:, None]
     b_iso = atoms.b_iso.astype(np.float64)
-    position = atoms.position
+    position, of = atoms.position, np.arange(len(atoms))
     if atoms.aniso is not None and atoms.aniso.any():
         position, weight, b_iso, of = isotropic_parts(
             position, b_iso, atoms.aniso, s_max=1 / resolution
         )
         a, b = a[of] * weight[:, None], b[of]
+    else:
+        weight = np.ones(len(atoms))
     b = b + b_iso[:, None] + b_add
-    volume = gaussian_sum(
-        position, a, b, grid, s_max=1 / resolution, periodic=periodic,
-        device=device,
-    )  # fmt: skip
+    options = {"s_max": 1 / resolution, "periodic": periodic, "device": device}
+    volume = gaussian_sum(position, a, b, grid, **options)
+    if charges and atoms.charge is not None and atoms.charge.any():
+        of_ion = atoms.charge[of] != 0
+        a, b = ionic_coefficients(atoms.element, atoms.charge)
+        a = a[of] * (weight * atoms.occupancy[of])[:, None]
+        b = b[of] + b_iso[:, None] + b_add
+        added = gaussian_sum(
+            position[of_ion], a[of_ion], b[of_ion], grid, transfer=_inverse, **options
+        )
+        volume = volume.replace(volume.values + added.values)
     return volume.replace(note=f"simulated from {len(atoms)} atoms at {resolution:g} Å")

@@ -17,7 +17,7 @@ from cryonb.simulate.fourier import (
     structure_factors,
 )
 from cryonb.simulate.gaussian import RECIPES, gaussian_map, gaussians, sigma_of
-from cryonb.simulate.scattering import electron_coefficients
+from cryonb.simulate.scattering import electron_coefficients, ionic_coefficients
 
 
 def molecule(rng, n=60, size=18.0):
@@ -146,6 +146,49 @@ def test_anisotropic_displacements_are_those_of_gemmi(rng, d):
     assert atoms.aniso is None
     other = fourier_map(atoms, grid, resolution=d, periodic=True)
     assert np.abs(other.values - map_.values).max() > 0.05 * map_.max
+
+
+def test_charges_are_those_of_gemmi(rng):
+    structure = anisotropic(rng, size=0.5)
+    for number, place in enumerate(structure[0].all()):
+        name, charge = [("Zn", 2), ("O", -1), ("C", 0), ("C", 4), ("Cl", -1)][number % 5]
+        place.atom.element, place.atom.charge = gemmi.Element(name), charge
+    d, grid = 2.5, Grid((36, 38, 40), 1.0)
+    cell = gemmi.UnitCell(*grid.extent, 90, 90, 90)
+    structure.cell = cell
+    map_ = fourier_map(structure, grid, resolution=d, periodic=True, charges=True)
+    neutral = fourier_map(structure, grid, resolution=d, periodic=True)
+    f, f_neutral = (
+        np.fft.fftn(part.values.astype(np.float64)) * grid.voxel_volume for part in (map_, neutral)
+    )
+    electrons = gemmi.StructureFactorCalculatorE(cell)
+    rays = gemmi.StructureFactorCalculatorX(cell)
+
+    def x_rays(h, ignored):
+        gemmi.IT92_set_ignore_charge(ignored)
+        try:
+            return rays.calculate_sf_from_model(structure[0], h)
+        finally:
+            gemmi.IT92_set_ignore_charge(True)
+
+    largest = np.abs(f).max()
+    for h in [(1, 0, 0), (0, 1, 2), (-4, 1, 0), (3, -5, 7), (12, 0, 2), (0, 11, 4), (2, 3, -12)]:
+        # gemmi's factor is of the coefficient that was calculated last, and negative.
+        by_charge = (x_rays(h, False) - x_rays(h, True)) * rays.mott_bethe_factor()
+        theirs = electrons.calculate_sf_from_model(structure[0], h) + by_charge
+        assert abs(np.conj(f[h[2], h[1], h[0]]) - theirs) < 2e-4 * largest, h
+    assert abs(f[0, 0, 0] - f_neutral[0, 0, 0]) < 1e-3 * abs(f_neutral[0, 0, 0])
+    assert np.abs(map_.values - neutral.values).max() > 0.05 * neutral.max
+    assert gemmi.IT92_get_ignore_charge()
+
+
+def test_coefficients_of_ions_begin_at_their_charge():
+    a, b = ionic_coefficients([30, 8, 12, 6, 6], [2, -1, 2, 0, 5])
+    # 1 / (2 π² a₀) a charge, a₀ = 0.529177 Å; the tables' own sums are off by a hundredth of an
+    # electron.
+    assert a.sum(axis=1) * 2 * np.pi**2 * 0.529177 == pytest.approx([2, -1, 2, 0, 0], abs=0.03)
+    assert not a[3:].any()
+    assert b.shape == (5, 10)
 
 
 def test_parts_of_an_anisotropic_atom_are_its_displacement_factor(rng):
