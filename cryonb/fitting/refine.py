@@ -119,7 +119,7 @@ def refine(
         Of the map against springs and likeness. With 1 they are in proportion if the error of the
         map were noise, independent from one (d/2)³ to the next: errors that are shared by
         neighbouring voxels, as experimental maps have them, call for less. With 1, positions of
-        deposited models moved by 0.4 to 0.5 Å r.m.s., with 0.1 by 0.06 Å
+        two deposited models moved by 0.4 and 0.5 Å r.m.s., with 0.1 the latter by 0.06 Å
         (benchmarks/bench_refine.py), but then a wrong start is left slowly, too.
     cycles, iterations : int
         Of L-BFGS, and in each cycle at most. Which voxels count is settled anew in each cycle.
