@@ -56,3 +56,24 @@ def write_all(data, folder):
             file.voxel_size = voxel
             file.header.ispg = 1
     structure.make_mmcif_document().write_file(str(Path(folder) / "model.cif"))
+
+
+def uneven_halves(data):
+    """Give two halves (z, y, x) that are blurred by 200 Å² where x is high, and the voxel size."""
+    folder = Path(data) / "maps" / "6272"
+    with tempfile.NamedTemporaryFile(suffix=".mrc") as file:
+        file.write(gzip.decompress((folder / "6272_zone4A.mrc.gz").read_bytes()))
+        file.flush()
+        with mrcfile.open(file.name) as opened:
+            values = np.asarray(opened.data, np.float32)
+            voxel = float(opened.voxel_size.x)
+    axes = np.meshgrid(*(np.fft.fftfreq(n, voxel) for n in values.shape), indexing="ij")
+    s2 = sum(axis**2 for axis in axes)
+    blurred = np.fft.ifftn(np.fft.fftn(values) * np.exp(-200 * s2 / 4)).real
+    n = values.shape[2]
+    share = 1 / (1 + np.exp((np.arange(n) - n / 2) / 3))
+    truth = values * share + blurred * (1 - share)
+    rng = np.random.default_rng(11)
+    noise = 0.6 * values.std()
+    halves = [(truth + rng.normal(0, noise, values.shape)).astype(np.float32) for _ in range(2)]
+    return halves[0], halves[1], voxel
