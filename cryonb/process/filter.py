@@ -7,7 +7,7 @@ import numpy as np
 from cryonb.errors import CryonbError
 from cryonb.volume import Volume
 
-__all__ = ["band_filter", "flip_hand", "spatial_frequency"]
+__all__ = ["ball_transform", "band_filter", "flip_hand", "soft_step", "spatial_frequency"]
 
 
 def spatial_frequency(shape, voxel_size) -> np.ndarray:
@@ -30,8 +30,30 @@ def spatial_frequency(shape, voxel_size) -> np.ndarray:
     return np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
 
 
-def _step(s: np.ndarray, cut: float, edge: float) -> np.ndarray:
-    """One below a frequency, zero above, half a cosine wave of width `edge` between."""
+def ball_transform(s: np.ndarray, radius: float) -> np.ndarray:
+    """Give the Fourier transform of a ball, 1 at s = 0: a factor that takes means over it.
+
+    Parameters
+    ----------
+    s : ndarray
+        In 1/Å.
+    radius : float
+        Of the ball, in Å.
+
+    Returns
+    -------
+    ndarray
+        3 (sin x - x cos x) / x³ with x = 2π s radius.
+    """
+    x = 2 * np.pi * radius * s.astype(np.float64)
+    # Below 0.03 the series 1 - x²/10 is the more exact.
+    safe = np.maximum(x, 0.03)
+    far = 3 * (np.sin(safe) - safe * np.cos(safe)) / safe**3
+    return np.where(x < 0.03, 1 - x**2 / 10, far).astype(s.dtype)
+
+
+def soft_step(s: np.ndarray, cut: float, edge: float) -> np.ndarray:
+    """Give 1 below a frequency, 0 above, half a cosine wave of width `edge` (1/Å) between."""
     place = np.clip((s - (cut - edge / 2)) / max(edge, 1e-12), 0, 1)
     return 0.5 * (1 + np.cos(np.pi * place))
 
@@ -77,9 +99,9 @@ def band_filter(
     s = spatial_frequency(volume.shape, volume.voxel_size)
     keep = np.ones_like(s)
     if low is not None:
-        keep *= _step(s, 1 / low, edge / low)
+        keep *= soft_step(s, 1 / low, edge / low)
     if high is not None:
-        keep *= 1 - _step(s, 1 / high, edge / high)
+        keep *= 1 - soft_step(s, 1 / high, edge / high)
     terms = rfftn(volume.values, workers=-1)
     values = irfftn(terms * keep, s=volume.shape, workers=-1).astype(np.float32)
     named = {"low-pass": low, "high-pass": high}

@@ -160,6 +160,10 @@ class Shells:
         norm = np.sqrt(self.sums(_power(a)) * self.sums(_power(b)))
         return np.where(norm > 0, cross / np.where(norm > 0, norm, 1), 0.0)
 
+    def power(self, a: np.ndarray) -> np.ndarray:
+        """Give the mean of |a|² in each shell."""
+        return self.sums(_power(a.ravel())) / np.maximum(self.count, 1)
+
     def table(self, **curves: np.ndarray) -> pd.DataFrame:
         """Make the table of a result."""
         columns = {"s": self.s, "d": 1 / np.maximum(self.s, 1e-12), "n": self.count / 2, **curves}
