@@ -169,6 +169,38 @@ def _map_or_model(path: str, frame: str):
     return nb.open_map(path, frame=frame)
 
 
+def _sharpen(arguments) -> None:
+    import cryonb as nb
+
+    options = {"resolution": arguments.resolution, "local": arguments.local}
+    if arguments.b_iso is not None:
+        options["b_iso"] = arguments.b_iso
+    if arguments.model:
+        options["model"] = nb.open_model(arguments.model)
+    if arguments.half_maps:
+        options["half_maps"] = nb.half_maps(*arguments.half_maps, frame=arguments.frame)
+    m = nb.open_map(arguments.map, frame=arguments.frame)
+    made = m.sharpening(**options)
+    print(made)
+    out = Path(arguments.out or f"{m.name or 'map'}_sharpened.mrc")
+    print(f"wrote {made.map.save(out)}")
+    if arguments.plot:
+        _save_picture(made.plot(), Path(arguments.plot))
+
+
+def _local_resolution(arguments) -> None:
+    import cryonb as nb
+
+    halves = nb.half_maps(arguments.half1, arguments.half2, frame=arguments.frame)
+    options = {"method": arguments.method, "resolution": arguments.resolution}
+    found = halves.local_resolution(**options)
+    for key, value in found.summary.items():
+        print(f"{key:16s}{value:8.0f}" if key == "n_voxels" else f"{key:16s}{value:8.2f} Å")
+    for path in found.save(arguments.out):
+        print(f"wrote {path}")
+    _save_picture(found.plot(), Path(arguments.out) / "local_resolution.png")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cryonb", description="Interpret cryo-EM maps: predict, evaluate, train, fetch."
@@ -183,15 +215,15 @@ def _parser() -> argparse.ArgumentParser:
     def with_device(sub):
         sub.add_argument("--device", help="where torch computes: cpu, cuda, mps")
 
-    def with_map(sub):
-        sub.add_argument("map", metavar="MAP", help="a map: MRC or CCP4, also .gz or .bz2")
-        with_frame(sub)
-
     def with_frame(sub):
         sub.add_argument(
             "--frame", default="auto", choices=["auto", "origin", "nstart", "sum", "none"],
             help="which header fields place the map (default: %(default)s)",
         )  # fmt: skip
+
+    def with_map(sub):
+        sub.add_argument("map", metavar="MAP", help="a map: MRC or CCP4, also .gz or .bz2")
+        with_frame(sub)
 
     def with_method(sub):
         sub.add_argument("--method", default="unet", help="shipped weights, or a .safetensors file")
@@ -211,6 +243,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL", help="a model: PDB or mmCIF, also .gz")
     sub.add_argument("--out", help="folder for tables and pictures")
     with_method(sub)
+    sub = command("sharpen", _sharpen, "bring out the detail of a map")
+    with_map(sub)
+    sub.add_argument("--resolution", type=float, help="in Å (default: an estimate)")
+    sub.add_argument(
+        "--half-maps", nargs=2, metavar="HALF", help="weight by the agreement of half maps"
+    )
+    sub.add_argument("--model", help="scale by shells to the map of a model")
+    sub.add_argument("--b-iso", type=float, help="B to aim at, in Å² (default: found by itself)")
+    sub.add_argument("--local", action="store_true", help="also window by window")
+    sub.add_argument("--out", help="file to write (default: NAME_sharpened.mrc)")
+    sub.add_argument("--plot", help="picture of what decided, as PNG")
+    sub = command("local-resolution", _local_resolution, "map the resolution of two half maps")
+    sub.add_argument("half1", metavar="HALF1", help="a half map: MRC or CCP4, also .gz or .bz2")
+    sub.add_argument("half2", metavar="HALF2", help="the other half")
+    with_frame(sub)
+    sub.add_argument("--resolution", type=float, help="in Å (default: where their FSC is 0.143)")
+    sub.add_argument("--method", choices=["fsc", "bandpass"], default="fsc")
+    sub.add_argument("--out", default=".", help="folder for map, scene and picture")
     sub = command("train", _train, "train a network by a recipe, from where it stopped")
     sub.add_argument("recipe", metavar="RECIPE", help="a TOML file, see recipes/")
     sub.add_argument("--run", help="folder of the run (default: runs/NAME)")

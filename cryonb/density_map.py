@@ -165,6 +165,28 @@ class DensityMap(Volume):
 
         return confidence(self, **options)
 
+    def sharpen(self, **options) -> DensityMap:
+        """Bring out detail: see `cryonb.process.sharpen.sharpening`, whose arguments it takes.
+
+        The contour level, given in the old units, is dropped; the history names method and B.
+        """
+        from cryonb.process.sharpen import sharpen
+
+        return sharpen(self, **options)
+
+    def sharpening(self, **options):
+        """Sharpen, and give B and the curve beside the map: see `cryonb.process.sharpen`.
+
+        Returns
+        -------
+        ShownSharpening
+            With `.map`, `.b_before`, `.b_sharpen`, `.b_iso`, `.curve` and `.plot()`.
+        """
+        from cryonb.process.sharpen import sharpening
+        from cryonb.show.sharpening import ShownSharpening
+
+        return ShownSharpening(**vars(sharpening(self, **options)))
+
     def find_symmetry(self, **options):
         """Find the point group, about any axes: see `cryonb.process.symmetry.find_symmetry`."""
         from cryonb.process.symmetry import find_symmetry
@@ -250,7 +272,7 @@ class DensityMap(Volume):
         return ShownValidation(**values, density=self, model=model)
 
     def fsc(self, other, **options):
-        """Correlate two half maps by resolution: see `cryonb.evaluate.fourier_shell.half_map_fsc`.
+        """Correlate two half maps by shell: see `cryonb.process.fourier_shells.half_map_fsc`.
 
         Parameters
         ----------
@@ -264,7 +286,7 @@ class DensityMap(Volume):
         FourierShells
             With `.table`, `.resolution(threshold)` and `.plot()`.
         """
-        from cryonb.evaluate.fourier_shell import half_map_fsc
+        from cryonb.process.fourier_shells import half_map_fsc
         from cryonb.show.scores import ShownShells
 
         return ShownShells(**vars(half_map_fsc(self, other, **options)))

@@ -14,6 +14,7 @@ __all__ = [
     "fetch",
     "fetch_map",
     "fetch_model",
+    "half_maps",
     "open_map",
     "open_model",
     "simulate",
@@ -40,6 +41,43 @@ def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:
 
     volume = read_map(path, **options)
     return DensityMap.from_volume(volume, resolution=resolution, contour=contour)
+
+
+def half_maps(first, second, **options):
+    """Bring two half maps together.
+
+    Parameters
+    ----------
+    first, second : Volume or path
+        Maps of independent halves of the images, on one grid: volumes or files.
+    **options
+        Of `open_map`, for files.
+
+    Returns
+    -------
+    MapHalves
+        With `.fsc()`, `.mean`, `.sharpen()` and `.local_resolution()`.
+
+    Raises
+    ------
+    CryonbError
+        If one is flat or holds what is no number, or both are the same.
+    GridError
+        If they are not on one grid.
+    """
+    from cryonb.results import MapHalves
+
+    opened = [
+        DensityMap.from_volume(
+            half,
+            resolution=getattr(half, "resolution", None),
+            contour=getattr(half, "contour", None),
+        )
+        if isinstance(half, Volume)
+        else open_map(half, **options)
+        for half in (first, second)
+    ]
+    return MapHalves(*opened)
 
 
 def open_model(path):

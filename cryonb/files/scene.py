@@ -14,7 +14,7 @@ from pathlib import Path
 from cryonb.errors import CryonbError
 from cryonb.files.atomic import written_beside
 
-__all__ = ["CLASS_COLOURS", "SceneFiles"]
+__all__ = ["CLASS_COLOURS", "SceneFiles", "write_coloured_surface"]
 
 #: Colours of the classes: the palette of Okabe and Ito, which colour-blind readers can tell apart.
 CLASS_COLOURS = {
@@ -208,6 +208,58 @@ class SceneFiles:
             for name, file in files.items():
                 archive.write(file, name)
         return path
+
+
+#: From the finest to the coarsest resolution; the steps of viridis, which grow lighter.
+_STEPS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+
+
+def write_coloured_surface(
+    path, density, values, *, low: float, high: float, level: float | None = None
+) -> Path:
+    """Write a ChimeraX script that colours a map's surface by the values of another map.
+
+    Parameters
+    ----------
+    path : path-like
+        The script; its suffix should be .cxc. It names files relative to its own folder.
+    density, values : path-like
+        Files of the map that is shown, and of that which gives the colours, such as local
+        resolution.
+    low, high : float
+        Values of the first and the last colour.
+    level : float, optional
+        Contour level of the density; the program chooses without it.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    CryonbError
+        If the colours' range is empty, or a name cannot stand in a script.
+    """
+    if not low < high < float("inf"):
+        raise CryonbError(
+            f"A range of colours from low to high was expected, but {low} to {high} is given."
+        )
+    steps = [low + (high - low) * k / (len(_STEPS) - 1) for k in range(len(_STEPS))]
+    palette = ":".join(f"{value:.4g},{colour}" for value, colour in zip(steps, _STEPS, strict=True))
+    key = " ".join(f"{colour}:{value:.4g}" for value, colour in zip(steps, _STEPS, strict=True))
+    path = Path(path)
+    shown = "volume #1 style surface step 1"
+    lines = [
+        "# Written by cryonb. Open this file in ChimeraX.",
+        "set bgColor white",
+        f"open {_quoted(density, path)} id 1 name density",
+        f"open {_quoted(values, path)} id 2 name values",
+        shown if level is None else f"{shown} level {level:.6g}",
+        "hide #2 models",
+        f"color sample #1 map #2 palette {palette}",
+        f"key {key}",
+    ]
+    return _write(path, [*lines, "view"])
 
 
 def _write(path: Path, lines) -> Path:

@@ -38,8 +38,7 @@ def _excess_b(power: np.ndarray, whole: np.ndarray, windows: Windows, d: float) 
 
 def _powers(volume: Volume, windows: Windows) -> np.ndarray:
     """Power of each window by shell: shape (window, shell)."""
-    weights = windows.hann(root=True)
-    rows = windows.transforms(volume.values, weights=weights)
+    rows = windows.transforms(volume.values)
     return np.concatenate([windows.shell_sums(terms) for _, (terms,) in rows])
 
 
@@ -71,15 +70,14 @@ def match_falloff(volume: Volume, *, resolution: float, width: float) -> Volume:
 
 
 def _with_factors(volume: Volume, windows: Windows, factor: np.ndarray) -> Volume:
-    weights = windows.hann(root=True)
 
     def changed():
         first = 0
-        for index, (terms,) in windows.transforms(volume.values, weights=weights):
+        for index, (terms,) in windows.transforms(volume.values):
             yield index, terms * windows.on_terms(factor[first : first + len(index)])
             first += len(index)
 
-    return volume.replace(windows.assemble(changed(), weights))
+    return volume.replace(windows.assemble(changed()))
 
 
 def weight_by_halves(
@@ -102,9 +100,8 @@ def weight_by_halves(
     Volume
     """
     windows = Windows(volume.grid, width)
-    weights = windows.hann(root=True)
     power, c_ref = [], []
-    rows = windows.transforms(volume.values, halves[0].values, halves[1].values, weights=weights)
+    rows = windows.transforms(volume.values, halves[0].values, halves[1].values)
     for _, (terms, a, b) in rows:
         power.append(windows.shell_sums(terms))
         cross, norm = windows.shell_sums(a, b), windows.shell_sums(a) * windows.shell_sums(b)
@@ -142,9 +139,8 @@ def match_model(volume: Volume, reference: Volume, *, width: float) -> Volume:
         Where the model has little density the map stays as it was.
     """
     windows = Windows(volume.grid, width)
-    weights = windows.hann(root=True)
     factor, power = [], []
-    rows = windows.transforms(volume.values, reference.values, weights=weights)
+    rows = windows.transforms(volume.values, reference.values)
     for _, (terms, wanted) in rows:
         own = np.maximum(windows.shell_sums(terms), 1e-30)
         factor.append(np.clip(_smooth(windows.shell_sums(terms, wanted) / own), 0, 10))

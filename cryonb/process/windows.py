@@ -27,9 +27,8 @@ class Windows:
     grid : Grid
         Of the map.
     width : float
-        Edge of a window in Å; the next number of voxels that transforms fast and is even.
-    step : float, optional
-        Between windows, in Å; half their edge by default, with which sin² windows add up to 1.
+        Edge of a window in Å; the next number of voxels that transforms fast and is even. Windows
+        follow one another by half of it, so that sin² windows add up to 1.
 
     Attributes
     ----------
@@ -37,49 +36,35 @@ class Windows:
         Voxels (z, y, x) of a window, and from one to the next.
     counts : tuple of int
         Windows along (z, y, x).
-    centres : Grid
-        Their centres.
     shells : Shells
         Of a window's transform.
     """
 
-    def __init__(self, grid: Grid, width: float, step: float | None = None):
+    def __init__(self, grid: Grid, width: float):
         voxel = np.array(grid.voxel_size[::-1])
         self.grid = grid
         self.size = tuple(2 * next_fast_len(int(np.ceil(width / v / 2)), real=True) for v in voxel)
-        if step is None:
-            self.stride = tuple(n // 2 for n in self.size)
-        else:
-            # No further apart than that one overlaps the next by half.
-            self.stride = tuple(
-                int(np.clip(round(step / v), 1, n // 2))
-                for v, n in zip(voxel, self.size, strict=True)
-            )
+        self.stride = tuple(n // 2 for n in self.size)
         self.counts = tuple(
             -(-n // stride) + 1 for n, stride in zip(grid.shape, self.stride, strict=True)
         )
-        # The first window's centre is the first voxel.
-        self.centres = Grid(self.counts, tuple(voxel[::-1] * self.stride[::-1]), grid.origin)
         self.shells = Shells(Grid(self.size, grid.voxel_size))
         self._sums = csr_matrix(
             (self.shells.weight, (np.arange(self.shells.which.size), self.shells.which)),
             shape=(self.shells.which.size, self.shells.n),
         )[:, 1:].T.tocsr()
 
-    def hann(self, *, root: bool = False) -> np.ndarray:
-        """Give the weights of a window, sin² along each axis, or their root: float32 (z, y, x)."""
-        axes = [np.sin(np.pi * (np.arange(n) + 0.5) / n) ** (1 if root else 2) for n in self.size]
-        return np.einsum("i,j,k->ijk", *axes).astype(np.float32)
+        self._weights = np.einsum(
+            "i,j,k->ijk", *(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in self.size)
+        ).astype(np.float32)
 
-    def transforms(self, *maps: np.ndarray, weights: np.ndarray) -> Iterator[tuple]:
-        """Yield the transforms of all windows.
+    def transforms(self, *maps: np.ndarray) -> Iterator[tuple]:
+        """Yield the transforms of all windows, each multiplied by sines along the axes.
 
         Parameters
         ----------
         *maps : ndarray, shape (z, y, x)
             Continued beyond the box by their mirror image.
-        weights : ndarray
-            By which each window is multiplied.
 
         Yields
         ------
@@ -107,7 +92,7 @@ class Windows:
             yield (
                 some,
                 [
-                    rfftn(view[tuple(some.T)] * weights, axes=(1, 2, 3), workers=-1)
+                    rfftn(view[tuple(some.T)] * self._weights, axes=(1, 2, 3), workers=-1)
                     for view in views
                 ],
             )
@@ -130,15 +115,13 @@ class Windows:
         made = factor[:, low] * (1 - part) + factor[:, low + 1] * part
         return made.reshape(len(factor), z, y, x // 2 + 1)
 
-    def assemble(self, parts: Iterator[tuple[np.ndarray, np.ndarray]], weights) -> np.ndarray:
-        """Turn changed transforms back and add the windows up.
+    def assemble(self, parts: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Turn changed transforms back, multiply by the sines again and add the windows up.
 
         Parameters
         ----------
         parts : iterable of (index, terms)
             See `transforms`; every window once.
-        weights : ndarray
-            By which each window is multiplied again.
 
         Returns
         -------
@@ -149,7 +132,7 @@ class Windows:
         ]
         total = np.zeros(shape, dtype=np.float32)
         for index, terms in parts:
-            windows = irfftn(terms, s=self.size, axes=(1, 2, 3), workers=-1) * weights
+            windows = irfftn(terms, s=self.size, axes=(1, 2, 3), workers=-1) * self._weights
             for corner, window in zip(index * self.stride, windows, strict=True):
                 box = tuple(slice(a, a + n) for a, n in zip(corner, self.size, strict=True))
                 total[box] += window

@@ -18,6 +18,7 @@ from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
 __all__ = [
     "Picture",
+    "centre_of",
     "legend_of",
     "plot_calibration",
     "plot_density",
@@ -25,6 +26,7 @@ __all__ = [
     "plot_residues",
     "plot_sse",
     "plot_stretch",
+    "slice_edges",
 ]
 
 _HEIGHT = {"background": 0.12, "helix": 1.0, "strand": 0.7, "coil": 0.3, "nucleotide": 0.5}
@@ -58,7 +60,7 @@ def _slice(values: np.ndarray, axis: int, index: int) -> np.ndarray:
     return np.take(values, index, axis=axis).astype(np.float32)
 
 
-def _edges(volume: Volume, axis: int) -> tuple[tuple[float, ...], tuple[str, str]]:
+def slice_edges(volume: Volume, axis: int) -> tuple[tuple[float, ...], tuple[str, str]]:
     """Extent in Å of a slice across `axis`, and the names of its two axes."""
     across = [k for k in range(3) if k != axis]
     lower, upper = volume.grid.lower[::-1], volume.grid.upper[::-1]
@@ -71,7 +73,7 @@ def _edges(volume: Volume, axis: int) -> tuple[tuple[float, ...], tuple[str, str
     return extent, (_AXES[horizontal], _AXES[vertical])
 
 
-def _centre(weight: np.ndarray) -> list[int]:
+def centre_of(weight: np.ndarray) -> list[int]:
     """Index of the slice across each axis that holds most."""
     if not weight.any():
         return [n // 2 for n in weight.shape]
@@ -82,7 +84,7 @@ def _centre(weight: np.ndarray) -> list[int]:
 
 
 def _draw_density(axes, volume: Volume, axis: int, index: int) -> tuple:
-    extent, (across, up) = _edges(volume, axis)
+    extent, (across, up) = slice_edges(volume, axis)
     low, high = np.percentile(volume.values[:: max(volume.shape[0] // 64, 1)], (1, 99.8))
     axes.imshow(
         _slice(volume.values, axis, index), origin="lower", cmap="gray_r", extent=extent,
@@ -105,7 +107,7 @@ def plot_density(volume: Volume, *, contour: float | None = None) -> Picture:
     """
     picture = Picture(13, 3.6)
     panels = picture.subplots(1, 4)
-    for axis, index in enumerate(_centre(np.maximum(volume.values, 0))):
+    for axis, index in enumerate(centre_of(np.maximum(volume.values, 0))):
         extent = _draw_density(panels[axis], volume, axis, index)
         if contour is not None and volume.min < contour < volume.max:
             panels[axis].contour(
@@ -135,11 +137,11 @@ def plot_sse(probabilities: ProbabilityVolume, density: Volume | None = None) ->
     structure = 1 - probabilities.values[0].astype(np.float32)
     structure[structure < 0.5] = 0
     shown = [name for name in probabilities.classes if name != "background"]
-    for axis, index in enumerate(_centre(structure)):
+    for axis, index in enumerate(centre_of(structure)):
         if density is not None:
             extent = _draw_density(panels[axis], density, axis, index)
         else:
-            extent, (across, up) = _edges(probabilities, axis)
+            extent, (across, up) = slice_edges(probabilities, axis)
             panels[axis].set(xlabel=f"{across} (Å)", ylabel=f"{up} (Å)")
         layer = np.stack([_slice(values, axis, index) for values in probabilities.values])
         best = layer.argmax(axis=0)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cryonb.errors import CryonbError
-from cryonb.evaluate.fourier_shell import FourierShells
 from cryonb.evaluate.validation import Validation
 from cryonb.files.atomic import written_beside
+from cryonb.process.fourier_shells import FourierShells
 from cryonb.show.plot import Picture
 
 __all__ = ["ShownShells", "ShownValidation", "plot_fsc", "plot_validation", "report"]
