@@ -67,17 +67,13 @@ def half_maps(first, second, **options):
     """
     from cryonb.results import MapHalves
 
-    opened = [
-        DensityMap.from_volume(
-            half,
-            resolution=getattr(half, "resolution", None),
-            contour=getattr(half, "contour", None),
-        )
-        if isinstance(half, Volume)
-        else open_map(half, **options)
-        for half in (first, second)
-    ]
-    return MapHalves(*opened)
+    def opened(half):
+        if not isinstance(half, Volume):
+            return open_map(half, **options)
+        # What is no density is refused by `HalfMaps`.
+        return DensityMap.from_volume(half) if type(half) is Volume else half
+
+    return MapHalves(opened(first), opened(second))
 
 
 def open_model(path):

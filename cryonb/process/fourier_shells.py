@@ -12,11 +12,21 @@ from cryonb.errors import CryonbError, GridError
 from cryonb.grid import Grid
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
-__all__ = ["FourierShells", "Shells", "half_map_fsc", "same_grid", "shell_correlation", "transform"]
+__all__ = [
+    "FourierShells",
+    "Shells",
+    "agreed_resolution",
+    "half_map_fsc",
+    "same_grid",
+    "shell_correlation",
+    "transform",
+]
 
 # Phases are exchanged beyond the shell at which the half maps agree less than this (Chen et al.
 # 2013, Ultramicroscopy 135, 24), and the correction begins two shells further on.
 _RANDOM_BEYOND, _SHELLS_ON = 0.8, 2
+# Correlation at the coarsest shells from which on half maps have something in common.
+_CHANCE, _COARSE_TERMS = 0.25, 200
 
 
 @dataclass(frozen=True)
@@ -285,6 +295,37 @@ def half_map_fsc(
     positive = np.maximum(curves[curve], 0)
     curves["fsc_full"] = np.sqrt(2 * positive / (1 + positive))
     return FourierShells(shells.table(**curves), "half maps", curve)
+
+
+def agreed_resolution(shells: FourierShells, *, threshold: float = 0.143) -> float:
+    """Give the resolution of half maps, and refuse those that agree by chance only.
+
+    Parameters
+    ----------
+    shells : FourierShells
+        Of half maps.
+    threshold : float
+        See `FourierShells.resolution`.
+
+    Returns
+    -------
+    float
+        Å.
+
+    Raises
+    ------
+    CryonbError
+        If the correlation over the coarsest 200 terms is below 0.25; that of noise is 0 ± 0.07.
+    """
+    coarse = shells.table
+    coarse = coarse[coarse["n"].cumsum().shift(fill_value=0) < _COARSE_TERMS]
+    mean = float(np.average(coarse[shells.curve], weights=coarse["n"]))
+    if mean < _CHANCE:
+        raise CryonbError(
+            f"Half maps that agree were expected, but their correlation up to "
+            f"{coarse['d'].iloc[-1]:.0f} Å is {mean:.2f}; check that both are halves of one map."
+        )
+    return shells.resolution(threshold)
 
 
 def _random_phases(a: np.ndarray, shape, shells: Shells, start: int, rng) -> np.ndarray:

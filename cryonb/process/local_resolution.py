@@ -9,7 +9,7 @@ from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 from cryonb.process.falloff import known_resolution
 from cryonb.process.filter import ball_transform, spatial_frequency
-from cryonb.process.fourier_shells import half_map_fsc
+from cryonb.process.fourier_shells import agreed_resolution, half_map_fsc
 from cryonb.process.half_maps import HalfMaps
 from cryonb.volume import Volume
 
@@ -86,12 +86,7 @@ def local_resolution(
     if resolution is None:
         resolution = getattr(first, "resolution", None)
     if resolution is None:
-        resolution = half_map_fsc(first, second).resolution(_THRESHOLD)
-        if not resolution > 0:
-            raise CryonbError(
-                "Half maps that agree were expected, but their FSC is below 0.143 from the first "
-                "shell on; check that both are halves of one map."
-            )
+        resolution = agreed_resolution(half_map_fsc(first, second))
     d = known_resolution(first, resolution)
     nyquist = 2 * max(first.voxel_size)
     if method == "fsc":

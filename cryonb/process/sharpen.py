@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 from scipy.fft import irfftn
 
+from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
+from cryonb.grid import no_overlap
 from cryonb.process.falloff import fit_b, known_resolution, shell_power
 from cryonb.process.filter import soft_step, spatial_frequency
 from cryonb.process.fourier_shells import (
     FourierShells,
     Shells,
+    agreed_resolution,
     half_map_fsc,
     same_grid,
     transform,
@@ -163,7 +166,7 @@ def sharpening(
         same_grid(volume, first, mask)
         fsc = half_map_fsc(first, second, mask=mask)
         if resolution is None and getattr(volume, "resolution", None) is None:
-            resolution = fsc.resolution(_CUT)
+            resolution = agreed_resolution(fsc, threshold=_CUT)
     source = _Source.of(volume, known_resolution(volume, resolution))
     reference = None
     if method == "surface":
@@ -175,6 +178,9 @@ def sharpening(
     else:
         from cryonb.simulate.fourier import fourier_map
 
+        model = Atoms.from_structure(model)
+        if not volume.grid.overlap(model.lower, model.upper).all():
+            raise no_overlap(volume.grid, model.lower, model.upper)
         reference = fourier_map(model, volume.grid, resolution=source.d, periodic=True)
         plan = _by_model(source, reference)
     values = irfftn(source.terms * plan.factor, s=volume.shape, workers=-1)
@@ -327,12 +333,7 @@ def _region_weight(low, middle, high) -> float:
 
 
 def _by_half_maps(source: _Source, fsc: FourierShells, *, weighted: bool) -> _Plan:
-    d = fsc.resolution(_CUT)
-    if not d < np.inf:
-        raise CryonbError(
-            "Half maps that agree were expected, but their FSC is below 0.143 from the first "
-            "shell on; check that both are halves of one map."
-        )
+    d = agreed_resolution(fsc, threshold=_CUT)
     table = source.table
     c_ref = fsc.table["fsc_full"].to_numpy()
     # Before Guinier's plot is drawn, the noise is taken out of the power.
