@@ -120,14 +120,11 @@ def estimate_resolution(volume: Volume) -> float:
     Raises
     ------
     CryonbError
-        If the map is flat.
+        If the map is flat or not finite.
     """
+    _require_density(volume)
     table = shell_power(volume)
     total = table["power"] * table["n"]
-    if not total.sum() > 0:
-        raise CryonbError(
-            f"A map with density was expected, but all voxels are {volume.max:g}; open another map."
-        )
     kept = np.sqrt(np.cumsum(total) / total.sum())
     return float(table["d"].iloc[int(np.argmax(kept >= 0.99))])
 
@@ -140,6 +137,17 @@ def known_resolution(volume: Volume, resolution: float | None = None) -> float:
     CryonbError
         If it is not positive, or the map is flat or not finite.
     """
+    _require_density(volume)
+    if resolution is None:
+        resolution = getattr(volume, "resolution", None)
+    if resolution is None:
+        resolution = estimate_resolution(volume)
+    if not resolution > 0:
+        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
+    return float(max(resolution, 2 * max(volume.voxel_size)))
+
+
+def _require_density(volume: Volume) -> None:
     if not np.isfinite(volume.rms):
         raise CryonbError(
             "A map of finite densities was expected, but some are not numbers; repair them with "
@@ -149,10 +157,3 @@ def known_resolution(volume: Volume, resolution: float | None = None) -> float:
         raise CryonbError(
             f"A map with density was expected, but all voxels are {volume.max:g}; open another map."
         )
-    if resolution is None:
-        resolution = getattr(volume, "resolution", None)
-    if resolution is None:
-        resolution = estimate_resolution(volume)
-    if not resolution > 0:
-        raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
-    return float(max(resolution, 2 * max(volume.voxel_size)))

@@ -9,16 +9,21 @@ import mrcfile
 import numpy as np
 
 
-def half_maps(data):
-    """Give two halves (z, y, x), the voxel size, and the model with the map's origin at zero."""
-    folder = Path(data) / "maps" / "6272"
+def _read(data):
+    """Give the map (z, y, x), its voxel size and its origin (x, y, z)."""
+    path = Path(data) / "maps" / "6272" / "6272_zone4A.mrc.gz"
     with tempfile.NamedTemporaryFile(suffix=".mrc") as file:
-        file.write(gzip.decompress((folder / "6272_zone4A.mrc.gz").read_bytes()))
+        file.write(gzip.decompress(path.read_bytes()))
         file.flush()
         with mrcfile.open(file.name) as opened:
-            values = np.asarray(opened.data, np.float32)
-            voxel = float(opened.voxel_size.x)
             origin = np.array([float(opened.header.origin[k]) for k in "xyz"])
+            return np.asarray(opened.data, np.float32), float(opened.voxel_size.x), origin
+
+
+def half_maps(data):
+    """Give two halves (z, y, x), the voxel size, and the model with the map's origin at zero."""
+    values, voxel, origin = _read(data)
+    folder = Path(data) / "maps" / "6272"
     rng = np.random.default_rng(7)
     noise = values.std() * 1.2
     halves = [(values + rng.normal(0, noise, values.shape)).astype(np.float32) for _ in range(2)]
@@ -60,13 +65,7 @@ def write_all(data, folder):
 
 def uneven_halves(data):
     """Give two halves (z, y, x) that are blurred by 200 Å² where x is high, and the voxel size."""
-    folder = Path(data) / "maps" / "6272"
-    with tempfile.NamedTemporaryFile(suffix=".mrc") as file:
-        file.write(gzip.decompress((folder / "6272_zone4A.mrc.gz").read_bytes()))
-        file.flush()
-        with mrcfile.open(file.name) as opened:
-            values = np.asarray(opened.data, np.float32)
-            voxel = float(opened.voxel_size.x)
+    values, voxel, _ = _read(data)
     axes = np.meshgrid(*(np.fft.fftfreq(n, voxel) for n in values.shape), indexing="ij")
     s2 = sum(axis**2 for axis in axes)
     blurred = np.fft.ifftn(np.fft.fftn(values) * np.exp(-200 * s2 / 4)).real
