@@ -83,6 +83,9 @@ def local_resolution(
     halves = HalfMaps(first, second)
     if method not in ("fsc", "bandpass"):
         raise CryonbError(f"A method of fsc or bandpass was expected, but {method!r} was given.")
+    for what, value in (("finest", finest), ("radius", radius), ("threshold", threshold)):
+        if value is not None and not value > 0:
+            raise CryonbError(f"A positive {what}= was expected, but {value!r} was given.")
     if resolution is None:
         resolution = getattr(first, "resolution", None)
     if resolution is None:

@@ -157,6 +157,8 @@ def test_bad_requests_are_refused(copies, rng):
     halves, *_ = copies
     with pytest.raises(CryonbError, match="fsc or bandpass"):
         halves.local_resolution(method="guess")
+    with pytest.raises(CryonbError, match="positive radius="):
+        halves.local_resolution(radius=-2.0)
     noise = [halves.first.replace(rng.normal(size=halves.first.shape)) for _ in range(2)]
     with pytest.raises(CryonbError, match="Half maps that agree"):
         nb.half_maps(*noise).local_resolution()
