@@ -188,6 +188,22 @@ def _sharpen(arguments) -> None:
         _save_picture(made.plot(), Path(arguments.plot))
 
 
+def _symmetry(arguments) -> None:
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
+    found = m.find_symmetry(contour=arguments.contour, orders=arguments.orders)
+    if len(found) == 1:
+        print("symmetry C1: none found")
+    else:
+        x, y, z = found.centre
+        print(f"symmetry {found.name} about ({x:.1f}, {y:.1f}, {z:.1f}) Å")
+        print(f"lowest correlation over its operations {found.score:.3f}")
+        print(found.axes.round(3).to_string(index=False))
+    if arguments.symmetrize:
+        print(f"wrote {m.symmetrize(found).save(arguments.symmetrize)}")
+
+
 def _local_resolution(arguments) -> None:
     import cryonb as nb
 
@@ -224,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     def with_map(sub):
         sub.add_argument("map", metavar="MAP", help="a map: MRC or CCP4, also .gz or .bz2")
         with_frame(sub)
+
+    def with_orders(sub):
+        sub.add_argument(
+            "--orders", nargs="+", type=int, default=range(2, 15), metavar="N",
+            help="orders of symmetry axes that are tried (default: 2 to 14)",
+        )  # fmt: skip
 
     def with_method(sub):
         sub.add_argument("--method", default="unet", help="shipped weights, or a .safetensors file")
@@ -274,6 +296,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--cushion", type=float, default=5.0, help="Å on every side")
     sub.add_argument("--resolution", type=float, help="of the map in Å, for --unique")
     sub.add_argument("--out", default="box.mrc", help="file to write (default: %(default)s)")
+    sub = command("symmetry", _symmetry, "find the point group of a map, about any axes")
+    with_map(sub)
+    sub.add_argument("--resolution", type=float, help="in Å (default: twice the voxel size)")
+    sub.add_argument("--contour", type=float, help="density that counts (default: above the noise)")
+    with_orders(sub)
+    sub.add_argument("--symmetrize", metavar="OUT", help="write the average over the operations")
     sub = command("difference", _difference, "subtract a model or a map, and list the peaks")
     with_map(sub)
     sub.add_argument("other", metavar="OTHER", help="a model, or another map")

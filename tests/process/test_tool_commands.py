@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 import cryonb as nb
 from cryonb.cli import main
 from cryonb.files.model import write_model
 from cryonb.simulate.fourier import fourier_map
+from cryonb.simulate.gaussian import gaussians
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,30 @@ def test_waters_are_written_into_a_model(files, capsys):
     count = int(capsys.readouterr().out.split()[0])
     wet, dry = (nb.open_model(files / name) for name in ("wet.cif", "cut.cif"))
     assert wet[0].count_atom_sites() - dry[0].count_atom_sites() == count
+
+
+def test_symmetry_is_said_and_applied(files, capsys):
+    turn = Rotation.from_euler("ZX", [20, 35], degrees=True)
+    third = Rotation.from_rotvec(turn.apply([0, 0, 2 * np.pi / 3]))
+    atoms = nb.Atoms.from_structure(nb.example_model("phantom"))
+    unit = turn.apply(atoms.position - atoms.position.mean(axis=0) + [25, 5, 8])
+    points = np.concatenate([unit, third.apply(unit), third.inv().apply(unit)])
+    grid = nb.Grid.around(points, 2.5, 12)
+    clean = gaussians(points, np.tile(atoms.element, 3), grid, resolution=7.0).values
+    noise = np.random.default_rng(3).normal(0, 0.2 * clean.std(), grid.shape).astype(np.float32)
+    nb.DensityMap(clean + noise, grid).save(files / "three.mrc")
+    words = ("symmetry", "three.mrc", "--resolution", "7", "--orders", "2", "3")
+    assert run(files, *words, "--symmetrize", "mean.mrc") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("symmetry C3 about")
+    assert float(lines[1].split()[-1]) > 0.9
+    axis = np.array([float(word) for word in lines[3].split()[1:]])
+    assert abs(axis @ turn.apply([0, 0, 1])) > 0.9995
+    # The average has less noise than the map.
+    after = nb.open_map(files / "mean.mrc").values - clean
+    assert after.std() < 0.75 * noise.std()
+    assert run(files, "symmetry", "three.mrc", "--contour", "1e9") == 2
+    assert "lower contour" in capsys.readouterr().err
 
 
 def test_maps_are_combined(files, capsys):
