@@ -35,6 +35,7 @@ _HOMES = {
     # process
     "combine": "cryonb.process.combine",
     "difference": "cryonb.process.difference",
+    "prepare": "cryonb.preparation",
     # see
     "Scene": "cryonb.show.view",
     # train

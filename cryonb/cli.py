@@ -204,6 +204,17 @@ def _symmetry(arguments) -> None:
         print(f"wrote {m.symmetrize(found).save(arguments.symmetrize)}")
 
 
+def _prepare(arguments) -> None:
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame)
+    halves = arguments.half_maps and nb.half_maps(*arguments.half_maps, frame=arguments.frame)
+    found = nb.prepare(m, halves, resolution=arguments.resolution, orders=arguments.orders)
+    print(found)
+    out = Path(arguments.out or f"{m.name or 'map'}_prepared.mrc")
+    print(f"wrote {found.map.save(out)}")
+
+
 def _local_resolution(arguments) -> None:
     import cryonb as nb
 
@@ -302,6 +313,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--contour", type=float, help="density that counts (default: above the noise)")
     with_orders(sub)
     sub.add_argument("--symmetrize", metavar="OUT", help="write the average over the operations")
+    sub = command("prepare", _prepare, "sharpen, find symmetry, and box the unique part")
+    with_map(sub)
+    sub.add_argument("--resolution", type=float, help="in Å (default: an estimate)")
+    sub.add_argument("--half-maps", nargs=2, metavar="HALF", help="sharpen by their agreement")
+    with_orders(sub)
+    sub.add_argument("--out", help="file to write (default: NAME_prepared.mrc)")
     sub = command("difference", _difference, "subtract a model or a map, and list the peaks")
     with_map(sub)
     sub.add_argument("other", metavar="OTHER", help="a model, or another map")
