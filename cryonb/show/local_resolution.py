@@ -37,7 +37,8 @@ def plot_local_resolution(found) -> Picture:
         )  # fmt: skip
         panels[axis].set(xlabel=f"{across} (Å)", ylabel=f"{up} (Å)")
     picture.colorbar(image, ax=panels[2], label="local resolution (Å)")
-    panels[3].hist(inside, bins=60, color="0.5")
+    # Specks of noise above the level have any resolution, and would stretch the axis.
+    panels[3].hist(inside, bins=60, range=tuple(np.percentile(inside, (0.5, 99.5))), color="0.5")
     panels[3].axvline(np.median(inside), color="black", linestyle="--",
                       label=f"median {np.median(inside):.2f} Å")  # fmt: skip
     panels[3].set(xlabel="local resolution (Å)", ylabel="voxels")
