@@ -107,8 +107,13 @@ class Symmetry:
         images = self.images(seed[None])[:, 0]
         # |p - image|² differs between images only by p · image, since all are as far from the
         # centre.
-        nearer = (points - self.centre) @ (images - self.centre).T
-        keep = (nearer[:, :1] >= nearer - 1e-9).all(axis=1).reshape(volume.shape)
+        points -= self.centre
+        own, *others = images - self.centre
+        keep = np.ones(len(points), dtype=bool)
+        # One by one: all at once would be gigabytes for an icosahedral map.
+        for other in others:
+            keep &= points @ (own - other) >= -1e-9
+        keep = keep.reshape(volume.shape)
         return volume.replace(np.where(keep, volume.values, 0), note=f"one unit of {self.name}")
 
     def _seed(self, volume: Volume) -> np.ndarray:
