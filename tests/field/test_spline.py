@@ -145,7 +145,11 @@ def test_two_voxels_an_axis_are_enough(rng):
 @pytest.mark.parametrize(
     ("volume", "options", "message"),
     [
-        (Volume(np.zeros((4, 4, 4)), Grid((4, 4, 4))), {"method": "spam"}, "cubic, quintic, gaussians, siren"),
+        (
+            Volume(np.zeros((4, 4, 4)), Grid((4, 4, 4))),
+            {"method": "spam"},
+            "cubic, quintic, gaussians, siren",
+        ),
         (Volume(np.zeros((4, 4, 4)), Grid((4, 4, 4))), {"epochs": 3}, "takes no options"),
         (Volume(np.zeros((1, 4, 4)), Grid((1, 4, 4))), {}, "at least two voxels"),
         (Volume(np.full((4, 4, 4), np.nan), Grid((4, 4, 4))), {}, "finite values"),
