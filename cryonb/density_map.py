@@ -187,6 +187,19 @@ class DensityMap(Volume):
 
         return ShownSharpening(**vars(sharpening(self, **options)))
 
+    def density_modify(self, half_maps, **options):
+        """Improve the map by what maps of molecules share: see `cryonb.process.density_modify`.
+
+        Returns
+        -------
+        ShownDensityModification
+            With `.map`, `.half_maps`, `.mask`, `.curve`, `.gain` (Å) and `.plot()`.
+        """
+        from cryonb.process.density_modify import density_modify
+        from cryonb.show.density_modify import ShownDensityModification
+
+        return ShownDensityModification(**vars(density_modify(self, half_maps, **options)))
+
     def find_symmetry(self, **options):
         """Find the point group, about any axes: see `cryonb.process.symmetry.find_symmetry`."""
         from cryonb.process.symmetry import find_symmetry

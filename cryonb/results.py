@@ -335,6 +335,10 @@ class MapHalves(HalfMaps):
         """Sharpen the mean by the halves' agreement: see `cryonb.process.sharpen.sharpening`."""
         return self.mean.sharpen(half_maps=self, **options)
 
+    def density_modify(self, **options):
+        """Improve both and their mean: see `cryonb.process.density_modify.density_modify`."""
+        return self.mean.density_modify(self, **options)
+
     def local_resolution(self, **options) -> LocalResolution:
         """Find the resolution voxel by voxel: see `cryonb.process.local_resolution`.
 
