@@ -166,15 +166,13 @@ def density_modify(
     terms = [rfftn(half.values, workers=-1) for half in halves]
     run = _Run.of(first.grid, terms, mask)
     bar = tqdm(total=2 * cycles, desc="density modification", disable=not progress)
-    done = 0
     try:
         for _ in range(cycles):
             run.cycle(bar)
-            done += 1
     except KeyboardInterrupt:
         bar.set_description("interrupted")
     bar.close()
-    return run.result(volume, halves, done)
+    return run.result(volume, halves)
 
 
 class _Run:
@@ -191,7 +189,7 @@ class _Run:
         self.masked = [[self._within(a)] for a in terms]
         self.current = terms
         #: Root mean square of the terms of each kind by shell, in the mean of both halves.
-        self.size = [self._size(0)]
+        self.size = [self._size([masked[0] for masked in self.masked])]
         self.power = self.size[0] ** 2
         self.signal = self._truth()[:, 0]
         self.fsc = np.clip(self.signal / self.power, 0, 1)
@@ -229,14 +227,18 @@ class _Run:
             molecule = molecule_probability(values, self.s, _CYCLE_RADIUS * self.d)
             made.append(rfftn(likelihood_slope(values, molecule, self.noise), workers=-1))
             bar.update()
+        within = [self._within(terms) for terms in made]
+        size = self._size(within)
+        # All at once, so that an interruption finds nothing half done.
         for h in (0, 1):
             self.terms[h].append(made[h])
-            self.masked[h].append(self._within(made[h]))
-        self.size.append(self._size(-1))
+            self.masked[h].append(within[h])
+        self.size.append(size)
         weight = self._weights(self._half_matrix())[0]
         self.current = [self._sum(terms, weight) for terms in self.terms]
 
-    def result(self, volume: Volume, halves: HalfMaps, cycles: int) -> DensityModification:
+    def result(self, volume: Volume, halves: HalfMaps) -> DensityModification:
+        cycles = len(self.size) - 1
         whole = [(a + b) / 2 for a, b in zip(*self.terms, strict=True)]
         within = [(a + b) / 2 for a, b in zip(*self.masked, strict=True)]
         weight, before, after, modified = self._weights(self._matrix(within))
@@ -336,8 +338,8 @@ class _Run:
         smooth = gaussian_filter1d(total, _SHELLS, mode="nearest")
         return a * b * smooth / np.maximum(count, 1e-30)
 
-    def _size(self, kind: int) -> np.ndarray:
-        power = sum(self._cross(terms[kind], terms[kind]) for terms in self.masked) / 2
+    def _size(self, within: list[np.ndarray]) -> np.ndarray:
+        power = sum(self._cross(terms, terms) for terms in within) / 2
         return np.sqrt(np.maximum(power, 1e-30 * power.max()))
 
     def _within(self, terms: np.ndarray) -> np.ndarray:
