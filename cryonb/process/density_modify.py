@@ -153,6 +153,11 @@ def density_modify(
       case in a hundred. Elsewhere the terms stay the original ones, weighted by √(2 F / (1 + F)),
       F = fsc.
 
+    On simulated half maps of 12 proteins with three levels of noise FSC to the truth of 0.5, near
+    the model, moved by 0.15 Å on average (0.00 to 0.37; benchmarks/bench_density_modify.py), and no
+    shell fell by more than its error. In the whole box the gain is much larger, since noise in the
+    solvent goes; the estimate lies between, because the mask holds a rim of solvent.
+
     Terms in the corners of the transform, beyond the limit of an axis, are dropped. The weights,
     and the mask, are common to both half maps. Errors that both half maps share (of alignment, or
     from a mask that was applied before) count as truth.
