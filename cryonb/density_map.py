@@ -105,8 +105,8 @@ class DensityMap(Volume):
         DifferenceMap
             In standard deviations, with `.peaks(model)`.
         """
+        from cryonb.derived import DifferenceMap
         from cryonb.process.difference import difference
-        from cryonb.results import DifferenceMap
 
         return DifferenceMap.from_difference(difference(self, other, **options), other)
 
@@ -124,8 +124,8 @@ class DensityMap(Volume):
         BoxedMap
             With `.put_back(map)`.
         """
+        from cryonb.derived import BoxedMap
         from cryonb.process.box import cut_box
-        from cryonb.results import BoxedMap
 
         return BoxedMap.from_box(*cut_box(self, **options))
 

@@ -65,7 +65,7 @@ def half_maps(first, second, **options):
     GridError
         If they are not on one grid.
     """
-    from cryonb.results import MapHalves
+    from cryonb.derived import MapHalves
 
     def opened(half):
         if not isinstance(half, Volume):

@@ -14,8 +14,8 @@ from cryonb.opening import open_map
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 if TYPE_CHECKING:
+    from cryonb.derived import BoxedMap
     from cryonb.process.symmetry import Symmetry
-    from cryonb.results import BoxedMap
     from cryonb.show.sharpening import ShownSharpening
 
 __all__ = ["Prepared", "prepare"]

@@ -101,7 +101,7 @@ def segment(
     with one maximum are one segment. Then the map is smoothed step by step: segments whose maxima
     ascend to one maximum of the smoothed map are merged (Pintilie, Zhang, Goddard, Chiu and
     Gossard, J. Struct. Biol. 170, 427 (2010)). Written here, since the watershed of scipy wants
-    integers and that of scikit-image would be one more dependency.
+    integers, and scikit-image is installed for notebooks only.
     """
     from scipy.ndimage import gaussian_filter
 

@@ -14,7 +14,7 @@ def plot_local_resolution(found) -> Picture:
 
     Parameters
     ----------
-    found : cryonb.results.LocalResolution
+    found : cryonb.derived.LocalResolution
         What is outside the molecule is left white.
 
     Returns
