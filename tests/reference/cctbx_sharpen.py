@@ -20,7 +20,7 @@ from pathlib import Path
 
 # isort: off
 # cctbx crashes unless its data manager is imported first of all.
-from iotbx.data_manager import DataManager  # noqa: F401 (map_model_manager needs it first)
+from iotbx.data_manager import DataManager  # noqa: F401
 import mrcfile
 import numpy as np
 # isort: on
