@@ -80,7 +80,7 @@ def main() -> None:
     for method, part in table.groupby("method", sort=False):
         print(f"\n{method}")
         print(part[shown].round(3).to_string(index=False))
-        d = pd.to_numeric(part["resolution"].str.strip("~?"), errors="coerce")
+        d = part["resolution"]
         for text, some in (("<= 4 Å", part[d <= 4]), ("> 4 Å", part[(d > 4) & (d < 10)])):
             some = some[some["n_protein"] > 0]
             n = some["n_protein"].sum()
