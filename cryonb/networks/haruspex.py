@@ -17,6 +17,11 @@ TOUCHED = 4
 class Haruspex(nn.Module):
     """The U-Net of Haruspex.
 
+    Parameters
+    ----------
+    width : int
+        Channels of the first layer, which the others follow; 32 as published.
+
     Notes
     -----
     Input (n, 1, z, y, x): density as deposited, edges divisible by 4 and at least 24 (40 in the
@@ -27,18 +32,19 @@ class Haruspex(nn.Module):
     `TOUCHED` voxels into the output, so tiles of different sizes agree further in.
     """
 
-    def __init__(self):
+    def __init__(self, width: int = 32):
         super().__init__()
-        self.conv0 = nn.Conv3d(1, 32, 3)
-        self.conv1 = nn.Conv3d(32, 64, 3)
-        self.conv2 = nn.Conv3d(64, 128, 3)
-        self.conv3 = nn.Conv3d(128, 256, 3, padding=1)
-        self.up0 = nn.ConvTranspose3d(256, 256, 2, stride=2, bias=False)
-        self.conv4 = nn.Conv3d(384, 256, 3)
-        self.conv5 = nn.Conv3d(256, 128, 3)
-        self.up1 = nn.ConvTranspose3d(128, 128, 2, stride=2, bias=False)
-        self.conv6 = nn.Conv3d(192, 128, 3)
-        self.conv7 = nn.Conv3d(128, 4, 3)
+        self.width = n = width
+        self.conv0 = nn.Conv3d(1, n, 3)
+        self.conv1 = nn.Conv3d(n, 2 * n, 3)
+        self.conv2 = nn.Conv3d(2 * n, 4 * n, 3)
+        self.conv3 = nn.Conv3d(4 * n, 8 * n, 3, padding=1)
+        self.up0 = nn.ConvTranspose3d(8 * n, 8 * n, 2, stride=2, bias=False)
+        self.conv4 = nn.Conv3d(12 * n, 8 * n, 3)
+        self.conv5 = nn.Conv3d(8 * n, 4 * n, 3)
+        self.up1 = nn.ConvTranspose3d(4 * n, 4 * n, 2, stride=2, bias=False)
+        self.conv6 = nn.Conv3d(6 * n, 4 * n, 3)
+        self.conv7 = nn.Conv3d(4 * n, 4, 3)
         # As TensorFlow 1 began: Glorot's uniform weights and no bias.
         for layer in self.children():
             nn.init.xavier_uniform_(layer.weight)
@@ -48,7 +54,7 @@ class Haruspex(nn.Module):
     @property
     def options(self) -> dict:
         """Arguments that make this network again."""
-        return {}
+        return {"width": self.width}
 
     def forward(self, x):
         """Map density to logits of (sheet, helix, nucleotide, unassigned)."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cryonb.errors import CryonbError
 from cryonb.grid import Grid
 from cryonb.label.haruspex import ORDER, UNASSIGNED, annotate, annotate_atoms
 from cryonb.networks.haruspex import LOST, Haruspex
@@ -14,6 +15,7 @@ from cryonb.train.library import UNLABELLED
 from cryonb.train.norms import normed
 from cryonb.train.samples import IGNORED, Scenes, finish
 from cryonb.train.stage import CropStage, Training, mixed_samples, start_state
+from cryonb.train.widen import widened
 from cryonb.volume import Volume
 
 __all__ = ["HaruspexTraining", "loss_of"]
@@ -119,9 +121,25 @@ class HaruspexStage(CropStage):
 
     def network(self):
         """Make the network, from random weights or those that the recipe names."""
-        network = Haruspex()
-        if self.recipe.start:
-            network.load_state_dict(start_state(self.recipe))
+        recipe = self.recipe
+        network = self._empty(recipe.width)
+        if not recipe.start:
+            return network
+        state = start_state(recipe)
+        # Stored weights have their normalisation folded away, a checkpoint has it still.
+        first = state.get("conv0.layer.weight", state.get("conv0.weight"))
+        if ("conv0.layer.weight" in state) != recipe.normed or recipe.width % len(first):
+            raise CryonbError(
+                "A Haruspex of the same kind (a checkpoint for `normed`, weights without) and of "
+                f"a width that divides {recipe.width} was expected to start from, but "
+                f"{recipe.start} is another."
+            )
+        thin = self._empty(len(first))
+        thin.load_state_dict(state)
+        return widened(thin, network, seed=recipe.seed)
+
+    def _empty(self, width: int):
+        network = Haruspex(width)
         return normed(network, last="conv7") if self.recipe.normed else network
 
     def optimiser(self, network):

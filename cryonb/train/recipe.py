@@ -248,6 +248,9 @@ class HaruspexRecipe(CropRecipe):
     normed : bool
         Learn with batch normalisation, which is folded into the layers at the end. The paper has
         none.
+    width : int
+        Channels of the first layer, 32 in the paper. A run may `start` from the checkpoint of a
+        thinner one, whose channels are then multiplied (see `cryonb.train.widen`).
     """
 
     name: str = "haruspex"
@@ -262,6 +265,7 @@ class HaruspexRecipe(CropRecipe):
     weight: float = 16.0
     epsilon: float = 1e-8
     normed: bool = False
+    width: int = 32
 
 
 _KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe}

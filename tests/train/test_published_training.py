@@ -17,7 +17,7 @@ from cryonb.simulate.gaussian import gaussian_map
 from cryonb.train import haruspex, loop
 from cryonb.train.emap2sec import DenseStage, Pool, ScaledMap, WindowStage, simulated_map
 from cryonb.train.library import model_columns
-from cryonb.train.recipe import Emap2secRecipe
+from cryonb.train.recipe import Emap2secRecipe, Recipe
 from cryonb.train.samples import IGNORED
 
 
@@ -182,6 +182,33 @@ def test_haruspex_is_trained(folder, tmp_path):
     module, about = load_module(weights)
     assert about["scaled"]
     assert module(torch.zeros(1, 1, 24, 24, 24)).shape == (1, 4, 4, 4, 4)
+
+
+def test_haruspex_goes_on_from_a_thinner_one(folder, tmp_path):
+    entries = {"architecture": "haruspex", "edge": 24, "scenes": 1, "measured": 1, "tail": 1}
+
+    def recipe(name, **more):
+        return write_recipe(tmp_path / f"{name}.toml", folder, steps=2, **entries, **more)
+
+    thin = recipe("thin", width=4, normed=True)
+    weights = loop.train_network(thin, tmp_path / "thin", device="cpu", progress=False)
+    start = str(tmp_path / "thin" / "checkpoint.pt")
+
+    def started(name, **more):
+        options = {"width": 8, "normed": True, "start": start} | more
+        training = haruspex.HaruspexTraining(
+            Recipe.read(recipe(name, **options)), tmp_path / "thin", device="cpu", progress=False
+        )
+        return next(training.stages()).network()
+
+    x = torch.rand(1, 1, 24, 24, 24)
+    with torch.inference_mode():
+        expected, found = load_module(weights)[0](x), started("wide").eval()(x)
+    # Weights are stored in half precision.
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    for number, other in enumerate(({"width": 6}, {"normed": False})):
+        with pytest.raises(CryonbError, match="of the same kind"):
+            started(f"no{number}", **other)
 
 
 def test_haruspex_crops_lose_what_the_network_loses(folder):
