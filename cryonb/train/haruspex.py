@@ -147,8 +147,11 @@ class HaruspexStage(CropStage):
         return torch.optim.Adam(network.parameters(), lr=self.recipe.rate, eps=self.recipe.epsilon)
 
     def loss(self, network, logits, y):
-        """Give the loss."""
-        return loss_of(logits, y, self.recipe.weight)
+        """Give the paper's loss, or a plain one if the recipe weighs the classes."""
+        if not self.recipe.class_weight:
+            return loss_of(logits, y, self.recipe.weight)
+        weight = torch.tensor(self.recipe.class_weight, device=logits.device)
+        return functional.cross_entropy(logits, y, weight, ignore_index=IGNORED)
 
 
 class HaruspexTraining(Training):

@@ -243,6 +243,10 @@ class HaruspexRecipe(CropRecipe):
     weight : float
         Of all but true negatives (voxels that are or seem to be an element) against true negatives,
         which weigh 1; 16 in the paper and in the program.
+    class_weight : tuple of float
+        Weights of sheet, helix, nucleotide and unassigned in a plain cross-entropy; the paper's
+        loss if there are none. With the paper's, a network that knows nothing yet calls a whole
+        molecule helix and unassigned by turns, and learns little else for many steps.
     epsilon : float
         Adam's; 0.1 in the published program.
     normed : bool
@@ -263,6 +267,7 @@ class HaruspexRecipe(CropRecipe):
     measured: int = 2
     coarsest: float = 5.0
     weight: float = 16.0
+    class_weight: tuple[float, ...] = ()
     epsilon: float = 1e-8
     normed: bool = False
     width: int = 32
