@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryonb.atoms import KIND_PROTEIN, Atoms
+from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
+from cryonb.label.cryo2struct import cryo2struct_labels
 from cryonb.label.emap2sec import ORDER as EMAP2SEC_ORDER
 from cryonb.label.emap2sec import window_labels
 from cryonb.label.haruspex import ORDER as HARUSPEX_ORDER
 from cryonb.label.haruspex import annotate
-from cryonb.label.secondary_structure import secondary_structure
 from cryonb.volume import CLASSES, LabelVolume, Volume
 
 __all__ = ["published_labels"]
@@ -31,7 +31,8 @@ def published_labels(model, volume: Volume, scheme: str) -> LabelVolume:
         * haruspex: voxels within 3 Å of the backbone of residues with more than 2 r.m.s.d. of
           density; coil is background, and what is left out of training is "masked".
         * cryo2struct: the one voxel that holds a Cα atom, by rounding down; where atoms share a
-          voxel, strand wins over helix and helix over coil.
+          voxel, strand wins over helix and helix over coil (`cryonb.label.cryo2struct`, which has
+          the other volumes of that data set and a convention without its faults, too).
 
     Returns
     -------
@@ -93,13 +94,6 @@ def _haruspex(model, volume) -> LabelVolume:
 
 
 def _cryo2struct(model, volume) -> LabelVolume:
-    atoms = Atoms.from_structure(model)
-    is_ca = (atoms.name == "CA") & (atoms.kind == KIND_PROTEIN)
-    state = secondary_structure(atoms).state[atoms.residue[is_ca]]
-    index = np.floor(volume.grid.to_index(atoms.position[is_ca])).astype(int)
-    inside = ((index >= 0) & (index < volume.shape)).all(axis=1)
-    values = np.zeros(volume.shape, dtype=np.uint8)
-    for name in ("coil", "helix", "strand"):
-        mine = inside & (state == CLASSES.index(name))
-        values[tuple(index[mine].T)] = CLASSES.index(name)
+    labels = cryo2struct_labels(model, volume, convention="published")["sec_struc"]
+    values = _ours(labels.classes)[labels.values]
     return LabelVolume(values, volume.grid, history=("label cryo2struct",))
