@@ -52,6 +52,9 @@ _HOMES = {
     "secondary_structure": "cryonb.label.secondary_structure",
     "label_volume": "cryonb.label.voxels",
     "published_labels": "cryonb.label.published",
+    # data sets
+    "build_dataset": "cryonb.dataset.build",
+    "validate_dataset": "cryonb.dataset.check",
 }
 
 __all__ = [*sorted({*_HOMES, "simulate"})]

@@ -94,6 +94,48 @@ def _fetch(arguments) -> None:
     print(f"model  {entry.model_path or 'none is fitted to this map'}")
 
 
+def _build_dataset(arguments) -> None:
+    import pandas as pd
+
+    import cryonb as nb
+
+    table = nb.build_dataset(
+        pd.read_csv(arguments.table, dtype={"id": str, "emdb": str}),
+        arguments.folder,
+        workers=arguments.workers,
+        convention=arguments.convention,
+        grids=not arguments.no_grids,
+        quality=not arguments.no_quality,
+    )
+    failed = table[table["error"] != ""]
+    for row in failed.itertuples():
+        print(f"{row.id}: {row.error}", file=sys.stderr)
+    print(f"{len(table) - len(failed)} entries, {len(failed)} failed")
+    print(f"wrote {Path(arguments.folder) / 'manifest.csv'}")
+
+
+def _validate_dataset(arguments) -> None:
+    import cryonb as nb
+
+    table = nb.validate_dataset(arguments.folder)
+    print(table.drop(columns="problems").round(3).to_string(index=False))
+    wrong = table[~table["ok"].astype(bool)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise CryonbError(
+            f"{len(wrong)} of {len(table)} entries are not sound; {first['id']}: "
+            f"{first['problems']}"
+        )
+    print(f"all {len(table)} entries are sound")
+
+
+def _dataset_statistics(arguments) -> None:
+    from cryonb.dataset.check import dataset_statistics
+
+    for table in dataset_statistics(arguments.folder).values():
+        print(table.round(3).to_string(), end="\n\n")
+
+
 def _info(arguments) -> None:
     import cryonb as nb
     from cryonb.files.mrc import map_header
@@ -353,6 +395,28 @@ def _parser() -> argparse.ArgumentParser:
         help="stem of its files, such as model.ckpt-40000; for Emap2sec two, one a phase",
     )  # fmt: skip
     sub.add_argument("--out", help="file to write (default: NAME-original.safetensors)")
+    dataset = commands.add_parser("dataset", help="build and check a data set of labelled maps")
+    actions = dataset.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name, does, text):
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.set_defaults(action=does)
+        return sub
+
+    sub = action("build", _build_dataset, "build a data set, or what it lacks")
+    sub.add_argument(
+        "table", metavar="TABLE",
+        help="CSV: model and map or resolution, or emdb; also id and contour",
+    )  # fmt: skip
+    sub.add_argument("folder", metavar="FOLDER", help="where the data set grows")
+    sub.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    sub.add_argument("--convention", choices=["corrected", "published"], default="corrected")
+    sub.add_argument("--no-grids", action="store_true", help="do not cut boxes")
+    sub.add_argument("--no-quality", action="store_true", help="do not judge maps by their models")
+    sub = action("validate", _validate_dataset, "check every file, label and map of a data set")
+    sub.add_argument("folder", metavar="FOLDER")
+    sub = action("stats", _dataset_statistics, "count what a data set holds")
+    sub.add_argument("folder", metavar="FOLDER")
     sub = command("fetch", _fetch, "fetch a map and its model from the public archives")
     sub.add_argument("entry", metavar="ENTRY", help="such as EMD-30342")
     sub = command("info", _info, "say what a map's header says and what cryonb makes of it")

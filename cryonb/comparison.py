@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -16,7 +19,7 @@ from cryonb.errors import CryonbError
 from cryonb.evaluate.benchmark import judge
 from cryonb.files.atomic import written_beside
 
-__all__ = ["Benchmark", "benchmark"]
+__all__ = ["Benchmark", "benchmark", "in_processes"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def benchmark(
             else:
                 waiting.append((case, method))
     bar = tqdm(total=len(waiting), desc="maps", disable=not progress)
-    for row in _rows(waiting, workers, device, executor):
+    tasks = [(*task, device) for task in waiting]
+    for row in in_processes(_one, tasks, workers=workers, executor=executor):
         rows.append(row)
         bar.update()
         if out is not None:
@@ -163,19 +167,60 @@ def _one(case: dict, method: str, device, threads: int | None) -> dict:
         return about | {"method": method, "error": str(error)}
 
 
-def _rows(waiting, workers, device, executor):
+def in_processes(function, tasks, *, workers: int = 1, executor=None):
+    """Call a function on many tasks, here or in processes, and give results as they come.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(*task, threads)``, with the number of threads that it may use, or None
+        for its own choice.
+    tasks : list of tuple
+        Its arguments.
+    workers : int
+        Processes; with one the calls happen here.
+    executor : concurrent.futures.Executor, optional
+        Takes the tasks instead.
+
+    Yields
+    ------
+    object
+        What a call returned, in no order.
+
+    Raises
+    ------
+    CryonbError
+        If a process ended at once, for instance for lack of memory.
+    """
     if executor is None and workers <= 1:
-        for case, method in waiting:
-            yield _one(case, method, device, None)
+        for task in tasks:
+            yield function(*task, None)
         return
     threads = max((os.cpu_count() or 1) // workers, 1) if executor is None else None
     # A fork would share torch's threads in an unknown state.
     own = executor is None
-    pool = executor or ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = executor or ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     try:
-        futures = [pool.submit(_one, case, method, device, threads) for case, method in waiting]
+        futures = [pool.submit(function, *task, threads) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise CryonbError(
+            "A process ended before its work did, perhaps for lack of memory; call again with "
+            "fewer workers: what was finished is kept."
+        ) from error
     finally:
         if own:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed: it would wait for work forever."""
+
+    def watch():
+        wait([parent_process().sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -1,0 +1,1 @@
+"""Data sets of labelled maps: built entry by entry, split, checked, counted."""
