@@ -189,7 +189,7 @@ def read_manifest(folder) -> pd.DataFrame:
             f"A data set with manifest.csv was expected in {path.parent}, but there is none; "
             "build one with nb.build_dataset."
         )
-    text = {name: str for name in ("id", "error", "emdb", "title", "warnings", "cluster")}
+    text = dict.fromkeys(("id", "error", "emdb", "title", "warnings", "cluster"), str)
     return pd.read_csv(path, dtype=text).fillna(dict.fromkeys(text, ""))
 
 

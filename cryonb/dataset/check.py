@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def dataset_statistics(folder) -> dict[str, pd.DataFrame]:
     scores = ["resolution", "cc_mask", "q_mean", "explained", "atom_inclusion"]
     quality = good[scores].astype(float).quantile([0, 0.25, 0.5, 0.75, 1])
     found = {"total": pd.Series(total).to_frame("count"), "quality": quality}
-    limits = [f"{a:g}–{b:g}" for a, b in zip(RESOLUTIONS[:-1], RESOLUTIONS[1:], strict=True)]
+    limits = [f"{a:g}–{b:g}" for a, b in pairwise(RESOLUTIONS)]
     ranges = pd.cut(good["resolution"], RESOLUTIONS, labels=limits).rename("resolution (Å)")
     for name in ("split_resolution", "split_id", "split_cluster"):
         counts = pd.crosstab(ranges, good[name])
@@ -166,7 +167,7 @@ def _check(folder: Path, name: str, seen: dict[str, str]) -> dict:
     every = {"map": volume} | labels
     note("voxel_size", [f"{key}: voxels are of {one.voxel_size} Å." for key, one in every.items()
                         if one.voxel_size != (1.0, 1.0, 1.0)])  # fmt: skip
-    outside = [] if 0 <= volume.min and volume.max <= 1 else [
+    outside = [] if volume.min >= 0 and volume.max <= 1 else [
         f"Values are from {volume.min:g} to {volume.max:g}."
     ]  # fmt: skip
     outside += [

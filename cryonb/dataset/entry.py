@@ -221,7 +221,9 @@ def _sources(case: dict):
         if source is None:
             raise CryonbError(f"A map with a model was expected, but {entry.emdb_id} has none.")
     if resolution is None:
-        raise CryonbError("The resolution in Å was expected, but neither the entry nor EMDB has it.")
+        raise CryonbError(
+            "The resolution in Å was expected, but neither the entry nor EMDB has it."
+        )
     structure = read_model(source)
     if path:
         volume = read_map(path)

@@ -185,11 +185,12 @@ def _alike(sequences: Sequence[str]) -> Iterator[tuple[int, int]]:
 
     code = np.full(256, 0)
     code[[ord(letter) for letter in _LETTERS]] = np.arange(len(_LETTERS))
-    rows, words, sizes = [], [], []
+    rows, words, sizes, letters_of = [], [], [], []
     for row, text in enumerate(sequences):
         letters = code[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
         kept = np.lib.stride_tricks.sliding_window_view(letters, min(_WORD, len(letters)))
         mine = np.unique(kept @ (len(_LETTERS) ** np.arange(kept.shape[1])))
+        letters_of.append(letters)
         rows.append(np.full(len(mine), row))
         words.append(mine)
         sizes.append(len(mine))
@@ -198,9 +199,9 @@ def _alike(sequences: Sequence[str]) -> Iterator[tuple[int, int]]:
     rows, words, sizes = np.concatenate(rows), np.concatenate(words), np.array(sizes)
     ones = np.ones(len(rows), dtype=np.int32)
     table = csr_array((ones, (rows, words)), shape=(len(sizes), len(_LETTERS) ** _WORD))
-    # Common words are shared by chance more often than rare ones.
-    often = np.asarray(table.sum(axis=0)).ravel() / max(len(sizes), 1)
-    chance = (often**2).sum() / max(often.sum(), 1e-9) ** 2
+    # That two words drawn by the frequencies of letters are equal.
+    frequency = np.bincount(np.concatenate(letters_of), minlength=len(_LETTERS)).astype(float)
+    chance = ((frequency / frequency.sum()) ** 2).sum() ** _WORD
     for row in range(len(sizes)):
         shared = (table[row : row + 1] @ table[:row].T).toarray().ravel()
         expected = sizes[row] * sizes[:row] * chance

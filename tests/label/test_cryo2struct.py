@@ -40,7 +40,7 @@ def model(extra=()):
 
 
 def rows_of(structure):
-    """Atoms in the order of the file, with the state of their residue (coil 1, helix 2, strand 3)."""
+    """Atoms in the order of the file, with their residue's state: coil 1, helix 2, strand 3."""
     atoms = Atoms.from_structure(structure)
     states = dict(
         zip(
@@ -113,9 +113,7 @@ def loop_corrected(rows, grid):
             else:
                 name = {"MSE": "MET"}.get(name, name)
                 found["atom_ca"][index] = 1
-                found["amino"][index] = (
-                    AMINO_ACIDS.index(name) + 1 if name in AMINO_ACIDS else 0
-                )
+                found["amino"][index] = AMINO_ACIDS.index(name) + 1 if name in AMINO_ACIDS else 0
                 found["sec_struc"][index] = state
     return found
 
@@ -152,9 +150,11 @@ def test_a_negative_index_wraps_in_the_published_convention_only():
     shape = tuple(int(n) for n in np.ceil(np.ptp(atoms.position, axis=0)[::-1]) + 20)
     grid = Grid(shape, 1.0, tuple(atoms.lower + (4.0, 0.0, 0.0)))
     half = shape[2] - 10
-    assert cryo2struct_labels(structure, grid, convention="published")["atom"].values[
-        :, :, half:
-    ].any()
+    assert (
+        cryo2struct_labels(structure, grid, convention="published")["atom"]
+        .values[:, :, half:]
+        .any()
+    )
     assert not cryo2struct_labels(structure, grid)["atom"].values[:, :, half:].any()
 
 
