@@ -150,10 +150,10 @@ def cluster_sequences(
     Notes
     -----
     All pairs of distinct sequences are looked at, so time grows with the square of their number.
-    Of sequences of 80 to 300 residues with a part of them drawn anew, all of 90 pairs with 70 %
-    kept were found, 77 of 90 with 50 %, 22 of 90 with 40 %; of 79,800 pairs of unrelated chains
-    none was joined. Remote relatives, and short pieces of long chains, are missed: mmseqs does
-    better.
+    Of sequences of 80 to 300 residues with a part of their letters drawn anew, all of 90 pairs
+    with 70 % kept were found, 83 of 90 with 50 %, 32 of 90 with 40 %; of the 79,800 pairs of 400
+    chains of the PDB none was joined. Remote relatives, and short pieces of long chains, are
+    missed: mmseqs does better.
     """
     if not 0 < threshold <= 1:
         raise CryonbError(f"An identity from 0 to 1 was expected, but {threshold} was given.")
