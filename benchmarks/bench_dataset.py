@@ -125,15 +125,15 @@ def main() -> None:
     table_whole = nb.build_dataset(entries, whole, workers=options.workers)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     done = finished(whole) - before
+    voxels = table_whole[["shape_z", "shape_y", "shape_x"]].prod(axis=1).sum()
     if done:
         each = seconds / done
         print(
             f"{done} entries in {seconds:.0f} s: {3600 / each:.0f} an hour with "
             f"{options.workers} processes; {PAPER} would need {PAPER * each / 3600:.0f} h"
         )
-        if options.workers == 1:
-            print(f"processor time {cpu:.0f} s: {3600 * done / cpu:.0f} entries an hour of it")
-    voxels = table_whole[["shape_z", "shape_y", "shape_x"]].prod(axis=1).sum()
+        if options.workers == 1 and not before:
+            print(f"processor time: {cpu:.0f} s, {1e6 * cpu / voxels:.2f} s a million voxels")
     print(f"{voxels / 1e6:.1f} million voxels; failed: {(table_whole['error'] != '').sum()}")
     folders = {"killed": killed, "whole": whole}
     if options.dask:

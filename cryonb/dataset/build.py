@@ -189,8 +189,9 @@ def read_manifest(folder) -> pd.DataFrame:
             f"A data set with manifest.csv was expected in {path.parent}, but there is none; "
             "build one with nb.build_dataset."
         )
-    text = dict.fromkeys(("id", "error", "emdb", "title", "warnings", "cluster"), str)
-    return pd.read_csv(path, dtype=text).fillna(dict.fromkeys(text, ""))
+    # As converters, so that nothing is taken for a missing number.
+    text = dict.fromkeys(("id", "error", "emdb", "title", "source", "warnings", "cluster"), str)
+    return pd.read_csv(path, converters=text)
 
 
 def _first(cluster):

@@ -17,10 +17,12 @@ import pytest
 import cryonb as nb
 from cryonb import cli
 from cryonb.dataset import build as building
+from cryonb.dataset import entry as one_entry
 from cryonb.dataset.boxes import join_boxes
 from cryonb.dataset.build import write_manifest
 from cryonb.dataset.check import dataset_statistics
 from cryonb.errors import CryonbError
+from cryonb.files.archive import Entry
 from cryonb.files.mrc import read_map, write_map
 from cryonb.simulate import phantom
 
@@ -79,7 +81,6 @@ def test_an_entry_has_the_published_files(built, entries):
     assert rows["source"].to_dict() == {"gone": "", "helix": "simulated", "sheet": "measured"}
     assert rows.loc["helix", "cc_mask"] > 0.99
     assert rows.loc["sheet", "explained"] > 0.99
-    # 95 of 100 values that are not zero were at most 1 before they were cut.
     raw = read_map(entries["map"][1])
     assert rows.loc["sheet", "shape_z"] == np.floor((raw.shape[0] - 1) * 1.2) + 1
 
@@ -207,6 +208,41 @@ def test_published_labels_bring_fewer_alpha_carbons_back(entries, tmp_path):
         shares[convention] = found["within_half"].mean()
     assert shares["corrected"] > 2 * shares["published"]
     assert (found["same_integers"] > 0.1).all()
+
+
+def test_an_archive_entry_is_fetched_with_what_is_known_of_it(entries, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(name, *, model, progress):
+        asked.append((name, model))
+        found = None if name == "EMD-9999" else Path(entries["model"][1])
+        return Entry(name, "a sheet", 3.1, 0.02, ("1ABC",), Path(entries["map"][1]), found)
+
+    monkeypatch.setattr(one_entry, "fetch_entry", fetch)
+    rows = [{"emdb": "EMD-1234"}, {"emdb": "EMD-9999"}]
+    table = nb.build_dataset(rows, tmp_path / "set", grids=False, progress=False).set_index("id")
+    assert asked == [("EMD-1234", True), ("EMD-9999", True)]
+    row = table.loc["EMD-1234"]
+    assert (row["resolution"], row["contour"], row["title"]) == (3.1, 0.02, "a sheet")
+    assert row["ca_voxels"] == 18
+    assert "EMD-9999 has none" in table.loc["EMD-9999", "error"]
+
+
+@pytest.mark.data
+def test_labels_of_a_real_map_lie_in_its_density(data, tmp_path):
+    place = data / "maps" / "2566"
+    row = {"map": place / "2566_3J6B_9.mrc.gz", "model": place / "2566_3J6B_9.pdb"}
+    table = nb.build_dataset([row | {"resolution": 3.2}], tmp_path / "set", progress=False)
+    found = table.iloc[0]
+    assert found["error"] == ""
+    assert found["n_ca"] == found["ca_voxels"] == 195
+    # EMDB's own average at this resolution
+    assert found["q_mean"] == pytest.approx(found["q_expected"], abs=0.1)
+    folder = tmp_path / "set" / "2566_3J6B_9"
+    values = read_map(folder / "emd_normalized_map.mrc").values
+    alpha = read_map(folder / "atom_ca_emd_normalized_map.mrc").values > 0
+    assert values[alpha].mean() > 3 * values.mean()
+    assert nb.validate_dataset(tmp_path / "set")["ok"].all()
 
 
 def test_manifest_is_made_from_what_lies_there(built):
