@@ -37,6 +37,9 @@ _COLUMNS = (
     "split_resolution", "split_id", "split_cluster",
 )  # fmt: skip
 
+_TEXT = ("id", "error", "emdb", "title", "source", "convention", "warnings", "cluster",
+         "split_resolution", "split_id", "split_cluster")  # fmt: skip
+
 
 def build_dataset(
     entries, folder, client=None, *, workers: int = 1, convention: str = "corrected",
@@ -162,15 +165,16 @@ def write_manifest(
     records.sort(key=lambda record: record["id"])
     table = pd.DataFrame([_row(record) for record in records])
     table = table.reindex(columns=[*_COLUMNS, *sorted(set(table.columns) - set(_COLUMNS))])
-    table = table.fillna({"emdb": "", "title": "", "source": "", "warnings": ""})
     good = table["error"] == ""
     cluster = cluster_sequences(
         [r["sequences"] for r in records if not r["error"]], threshold=identity
     )
-    table["cluster"] = pd.Series(table["id"][good].to_numpy()[_first(cluster)], table.index[good])
+    names = table["id"][good].to_numpy()
+    table["cluster"] = pd.Series(names[_first(cluster)], table.index[good], dtype=object)
     splits = split_entries(table[good], fractions=fractions, seed=seed)
     for name in splits:
         table[name] = splits[name]
+    table = _with_text(table)
     write_tables(folder, manifest=table)
     return table
 
@@ -189,9 +193,13 @@ def read_manifest(folder) -> pd.DataFrame:
             f"A data set with manifest.csv was expected in {path.parent}, but there is none; "
             "build one with nb.build_dataset."
         )
-    # As converters, so that nothing is taken for a missing number.
-    text = dict.fromkeys(("id", "error", "emdb", "title", "source", "warnings", "cluster"), str)
-    return pd.read_csv(path, converters=text)
+    return _with_text(pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str)))
+
+
+def _with_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Put "" where text is missing; a column without any would count as one of numbers."""
+    text = {name: table[name].astype(object).where(table[name].notna(), "") for name in _TEXT}
+    return table.assign(**text)
 
 
 def _first(cluster):

@@ -108,6 +108,13 @@ def test_a_failed_entry_is_a_row_and_stops_nothing(built):
     assert list(again["id"]) == list(rows.index)
 
 
+def test_a_table_of_failures_only_is_a_manifest_too(entries, tmp_path):
+    table = nb.build_dataset(entries[2:], tmp_path / "set", progress=False)
+    assert list(table["cluster"]) == list(table["split_id"]) == [""]
+    assert nb.validate_dataset(tmp_path / "set").empty
+    assert dataset_statistics(tmp_path / "set")["total"]["count"]["failed"] == 1
+
+
 def test_a_second_build_gives_the_same_bytes(built, entries, tmp_path):
     folder, table = built
     # Through an executor, and in another order.
@@ -231,7 +238,7 @@ def test_an_archive_entry_is_fetched_with_what_is_known_of_it(entries, tmp_path,
 @pytest.mark.data
 def test_labels_of_a_real_map_lie_in_its_density(data, tmp_path):
     place = data / "maps" / "2566"
-    row = {"map": place / "2566_3J6B_9.mrc.gz", "model": place / "2566_3J6B_9.pdb"}
+    row = {"map": place / "2566_3J6B_9.mrc.gz", "model": place / "3J6B_9.pdb"}
     table = nb.build_dataset([row | {"resolution": 3.2}], tmp_path / "set", progress=False)
     found = table.iloc[0]
     assert found["error"] == ""
