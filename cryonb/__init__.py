@@ -43,9 +43,12 @@ _HOMES = {
     # fit
     "fit": "cryonb.fitting.rigid",
     "refine": "cryonb.fitting.refine",
+    # trace
+    "align": "cryonb.trace.alignment",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",
+    "compare_chains": "cryonb.evaluate.chain",
     "published_quartiles": "cryonb.evaluate.published",
     "published_scores": "cryonb.evaluate.published",
     # label

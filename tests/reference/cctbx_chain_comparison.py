@@ -71,7 +71,7 @@ def compare(truth, found):
     ]
     value = run(
         target_hierarchy=trees[0], chain_hierarchy=trees[1], use_crystal_symmetry=False,
-        quiet=True, out=io.StringIO(), args=["use_crystal_symmetry=False", "test_unique_part_of_target_only=False"],
+        quiet=True, out=io.StringIO(), args=["test_unique_part_of_target_only=False"],
     )  # fmt: skip
     rmsd, n = value.get_values("close")
     return {

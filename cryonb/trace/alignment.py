@@ -1,0 +1,374 @@
+"""Sequences threaded through Cα positions: which position is which residue of which chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryonb.errors import CryonbError
+from cryonb.trace.hidden_markov import (
+    AMINO_ACIDS,
+    ChainModel,
+    best_path,
+    check_states,
+    published_path,
+)
+from cryonb.trace.posterior import posterior
+
+__all__ = ["ChainAlignment", "align", "align_chains", "ca_structure"]
+
+_METHODS = ("sparse", "published")
+_UNKNOWN = len(AMINO_ACIDS)
+
+
+@dataclass(frozen=True, repr=False)
+class ChainAlignment:
+    """A sequence and the states that its residues lie at.
+
+    Attributes
+    ----------
+    sequence : str
+        One-letter codes, X for an unknown residue: T of them.
+    states : ndarray of int64, shape (T,)
+        Row of each residue's position; -1 for none.
+    positions : ndarray of float64, shape (T, 3)
+        In Å; NaN for none.
+    confidence : ndarray of float64, shape (T,)
+        Posterior probability, 0 to 1, of each residue's state: see `cryonb.trace.posterior`.
+    fragments : ndarray of int64, shape (n, 2)
+        First and last residue (from 0) of each stretch without a jump or a residue left out. Of
+        the published search: the pieces between its aborts.
+    log_probability : float
+        Natural logarithm, with every step counted, jumps included, whatever the method.
+    bound : float
+        No path that uses each state at most once has a higher log probability; NaN if not known.
+    empty : float
+        Log probability of no residue having a state; -inf where that is not allowed.
+    method : str
+        "sparse" or "published".
+    """
+
+    sequence: str
+    states: np.ndarray
+    positions: np.ndarray
+    confidence: np.ndarray
+    fragments: np.ndarray
+    log_probability: float
+    bound: float
+    empty: float
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def placed(self) -> float:
+        """Share of residues that have a position."""
+        return float((self.states >= 0).mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"<ChainAlignment: {(self.states >= 0).sum()} of {len(self)} residues placed in "
+            f"{len(self.fragments)} fragments, log probability {self.log_probability:.1f}>"
+        )
+
+
+def align(
+    positions, emissions, sequence, *, method: str = "sparse", missing: float | None = -1.5,
+    jump: float = -20.0, bridge: int = 2, spread_scale: float = 10.0, rounds: int | None = None,
+) -> ChainAlignment:  # fmt: skip
+    """Thread a sequence through Cα positions, as the best path of a hidden Markov model.
+
+    States are positions. A step from one to the next has the normal density of its length, 3.805 Å
+    with a standard deviation of 0.0362 Å times `spread_scale`, plus a floor that lets it have any
+    length at all (`jump`); rows are normalised. A state emits a residue with the square root of
+    its probability times the residue's background frequency, normalised. A chain begins at any
+    state, in the share in which it emits the first residue. No state is used twice.
+
+    "sparse" looks at neighbours within reach and, for jumps, at the best states to leave; it does
+    so from both ends, and anew with prices on states that paths fight for (`rounds`), and takes
+    the best path. A residue may be left without a state, at a cost.
+
+    "published" follows the published search: it looks at all pairs of states, ends a fragment as
+    soon as one state has no admissible predecessor, whichever it is, and begins anew with what is
+    left, at no cost for the jump. No residue is left out unless states run out.
+
+    Parameters
+    ----------
+    positions : array-like, shape (S, 3)
+        Of Cα candidates, in Å.
+    emissions : array-like, shape (S, 20)
+        Probabilities of the amino acids, in the order of their three-letter codes
+        (`cryonb.trace.hidden_markov.AMINO_ACIDS`); rows need not add up to one.
+    sequence : str or array-like of int, shape (T,)
+        One-letter codes, or columns of `emissions`. Other letters, and 20, are residues of unknown
+        type, which every state emits alike. "published" leaves them without a state.
+    method : {"sparse", "published"}
+        See above.
+    missing : float or None
+        Natural logarithm of the weight of a residue without a state, beside its background
+        frequency; None: every residue must have a state. Not for "published".
+    jump : float
+        Natural logarithm of the floor of the density of a step, in 1/Å. A stretch of more than
+        `bridge` residues without a state costs one jump as well, unless it lies at an end of the
+        chain. Published: ln 1e-20, about -46. Not for "published".
+    bridge : {0, 1, 2}
+        Up to how many residues without a state are stepped over by the distance of their
+        neighbours, at no jump. Not for "published".
+    spread_scale : float
+        Published: 10.
+    rounds : int, optional
+        How often prices are set. By default 8, fewer where T × S is above 200,000 (0 at ten times
+        that). Not for "published".
+
+    Returns
+    -------
+    ChainAlignment
+        The path, with a confidence for each residue.
+
+    Raises
+    ------
+    CryonbError
+        If shapes disagree, or if every residue must have a state and there are too few states.
+
+    References
+    ----------
+    Giri, Wang & Cheng, Scientific Data 11, 458 (2024), "HMM-Guided Alignment"; what the text
+    leaves out is as the published program does it.
+    """
+    positions, emissions = check_states(positions, emissions)
+    codes = _codes(sequence)
+    if method not in _METHODS:
+        raise CryonbError(
+            f"A method of sparse or published was expected, but {method!r} was asked."
+        )
+    if method == "published":
+        model = ChainModel.of(positions, emissions, spread_scale=spread_scale)
+        return _published(model, codes, np.ones(len(model), dtype=bool))
+    model = _sparse_model(positions, emissions, missing, jump, bridge, spread_scale)
+    return _sparse(model, codes, rounds)
+
+
+def align_chains(
+    positions, emissions, sequences: Sequence, *, order: str = "best", method: str = "sparse",
+    **options,
+) -> list[ChainAlignment]:  # fmt: skip
+    """Thread several chains, copies of one sequence among them, each through what others left.
+
+    Parameters
+    ----------
+    positions, emissions, method, **options
+        As for `align`.
+    sequences : sequence of str or of arrays
+        A sequence a chain; a homomer has the same one several times.
+    order : {"best", "given"}
+        "best": next is always the chain that gains most a residue over having no states.
+        "given": in turn, as published. "published" knows this one alone, and takes it.
+
+    Returns
+    -------
+    list of ChainAlignment
+        In the order of `sequences`; a chain for which no state is left has none. `states` are rows
+        of `positions`.
+    """
+    positions, emissions = check_states(positions, emissions)
+    chains = [_codes(sequence) for sequence in sequences]
+    if order not in ("best", "given"):
+        raise CryonbError(f"An order of best or given was expected, but {order!r} was asked.")
+    free = np.ones(len(positions), dtype=bool)
+    found: list[ChainAlignment | None] = [None] * len(chains)
+    if method == "published":
+        model = ChainModel.of(positions, emissions, **options)
+        for number, codes in enumerate(chains):
+            found[number] = _published(model, codes, free)
+            free[found[number].states[found[number].states >= 0]] = False
+        return found
+    # What was found for a sequence stays true until a chain takes one of its states.
+    known: dict[bytes, ChainAlignment] = {}
+    while waiting := [number for number, chain in enumerate(found) if chain is None]:
+        for number in waiting if order == "best" else waiting[:1]:
+            key = chains[number].tobytes()
+            if key not in known:
+                known[key] = _among(positions, emissions, chains[number], free, method, options)
+        best = max(
+            waiting if order == "best" else waiting[:1],
+            key=lambda number: _gain(known[chains[number].tobytes()]),
+        )
+        chain = found[best] = known[chains[best].tobytes()]
+        taken = chain.states[chain.states >= 0]
+        free[taken] = False
+        known = {
+            key: other for key, other in known.items() if not np.isin(other.states, taken).any()
+        }
+    return found
+
+
+def ca_structure(chains: Sequence[ChainAlignment], *, names: Sequence[str] | None = None):
+    """Make a model of Cα atoms.
+
+    Parameters
+    ----------
+    chains : ChainAlignment or sequence of them
+        A chain each; one without a placed residue is left out.
+    names : sequence of str, optional
+        Chain names; A to Z, a to z, then AA and so on by default.
+
+    Returns
+    -------
+    gemmi.Structure
+        Residues are numbered from 1 along each sequence, those without a position are missing. B is
+        the confidence, from 0 to 100; occupancies are 1; unknown residues are UNK.
+    """
+    import gemmi
+
+    chains = [chains] if isinstance(chains, ChainAlignment) else list(chains)
+    names = [_chain_name(k) for k in range(len(chains))] if names is None else list(names)
+    if len(names) != len(chains):
+        raise CryonbError(f"{len(chains)} chain names were expected, but {len(names)} were given.")
+    structure = gemmi.Structure()
+    structure.name = "traced"
+    model = gemmi.Model(1)
+    for name, found in zip(names, chains, strict=True):
+        three = gemmi.expand_one_letter_sequence(found.sequence, gemmi.ResidueKind.AA)
+        chain = gemmi.Chain(name)
+        for k in np.flatnonzero(found.states >= 0).tolist():
+            residue = gemmi.Residue()
+            residue.name = three[k]
+            residue.seqid = gemmi.SeqId(k + 1, " ")
+            atom = gemmi.Atom()
+            atom.name, atom.element = "CA", gemmi.Element("C")
+            atom.pos = gemmi.Position(*found.positions[k].tolist())
+            atom.b_iso = 100.0 * float(found.confidence[k])
+            residue.add_atom(atom)
+            chain.add_residue(residue)
+        if len(chain):
+            model.add_chain(chain)
+    structure.add_model(model)
+    structure.setup_entities()
+    return structure
+
+
+def _sparse_model(positions, emissions, missing, jump, bridge, spread_scale) -> ChainModel:
+    if bridge not in (0, 1, 2):
+        raise CryonbError(f"A bridge of 0, 1 or 2 residues was expected, but {bridge!r} was asked.")
+    return ChainModel.of(
+        positions, emissions, spread_scale=spread_scale,
+        jump=jump,
+        missing=-np.inf if missing is None else missing,
+        bridge=0 if missing is None else bridge,
+    )  # fmt: skip
+
+
+def _sparse(model, codes, rounds) -> ChainAlignment:
+    if rounds is None:
+        rounds = int(np.clip(8 * (1 - np.log10(max(len(model) * len(codes) / 2e5, 1))), 0, 8))
+    path, bound = best_path(model, codes, rounds=rounds)
+    if np.isinf(path.log_probability):
+        raise CryonbError(
+            f"A path of {len(codes)} residues through {len(model)} states, each used once, was "
+            f"not found; give more positions, or let residues be left out (missing=-1.5)."
+        )
+    return _result(model, codes, path.states, _fragments(model, path.states), bound, "sparse")
+
+
+def _among(positions, emissions, codes, free, method, options) -> ChainAlignment:
+    """Align on the states that are free, and give rows of all."""
+    rows = np.flatnonzero(free)
+    if not len(rows):
+        return _nothing(codes)
+    found = align(positions[rows], emissions[rows], codes, method=method, **options)
+    states = np.where(found.states >= 0, rows[found.states], -1)
+    return ChainAlignment(**(vars(found) | {"states": states}))
+
+
+def _nothing(codes) -> ChainAlignment:
+    n = len(codes)
+    return ChainAlignment(
+        _letters(codes), np.full(n, -1, np.int64), np.full((n, 3), np.nan), np.zeros(n),
+        np.empty((0, 2), np.int64), -np.inf, np.nan, -np.inf, "sparse",
+    )  # fmt: skip
+
+
+def _gain(found: ChainAlignment) -> float:
+    """What a path gains a residue; over no states where that is allowed."""
+    empty = found.empty if np.isfinite(found.empty) else 0.0
+    return (found.log_probability - empty) / len(found)
+
+
+def _published(model, codes, free) -> ChainAlignment:
+    states = np.full(len(codes), -1, dtype=np.int64)
+    known = np.flatnonzero(codes != _UNKNOWN)
+    breaks = []
+    if len(known):
+        states[known], breaks = published_path(model, codes[known], free)
+    ends = np.flatnonzero(np.isin(np.arange(len(known)), breaks))
+    pieces = [piece for piece in np.split(known, ends) if len(piece) and states[piece[0]] >= 0]
+    fragments = np.array([(piece[0], piece[-1]) for piece in pieces], np.int64).reshape(-1, 2)
+    return _result(model, codes, states, fragments, np.nan, "published")
+
+
+def _result(model, codes, states, fragments, bound, method) -> ChainAlignment:
+    positions = np.full((len(codes), 3), np.nan)
+    placed = states >= 0
+    positions[placed] = model.positions[states[placed]]
+    return ChainAlignment(
+        sequence=_letters(codes),
+        states=states,
+        positions=positions,
+        confidence=posterior(model, codes, states),
+        fragments=fragments,
+        log_probability=model.log_probability(states, codes),
+        bound=float(bound),
+        empty=float(model.skip(codes).sum()),
+        method=method,
+    )
+
+
+def _fragments(model, states) -> np.ndarray:
+    """Stretches of residues that have states, each a step within reach of the one before."""
+    placed = states >= 0
+    joined = placed[1:] & placed[:-1]
+    apart = np.linalg.norm(model.positions[states[1:]] - model.positions[states[:-1]], axis=1)
+    joined &= apart <= model.reach
+    first = placed & ~np.append(False, joined)
+    last = placed & ~np.append(joined, False)
+    return np.column_stack([np.flatnonzero(first), np.flatnonzero(last)]).astype(np.int64)
+
+
+def _codes(sequence) -> np.ndarray:
+    """Columns of the emissions of a sequence, 20 for what is unknown."""
+    if isinstance(sequence, str):
+        letters = "".join(sequence.split()).upper()
+        codes = np.array([AMINO_ACIDS.find(letter) for letter in letters], dtype=np.int64)
+        codes[codes < 0] = _UNKNOWN
+    else:
+        codes = np.asarray(sequence)
+        if codes.ndim != 1 or (len(codes) and codes.dtype.kind not in "iu"):
+            raise CryonbError(
+                "A string of one-letter codes or one row of integers was expected as the "
+                f"sequence, but an array of shape {codes.shape} and type {codes.dtype} was given."
+            )
+        codes = codes.astype(np.int64)
+    if not len(codes):
+        raise CryonbError("A sequence of at least one residue was expected, but it is empty.")
+    if codes.min() < 0 or codes.max() > _UNKNOWN:
+        raise CryonbError(
+            f"Residue codes from 0 to 20 were expected, but they go from {codes.min()} to "
+            f"{codes.max()}."
+        )
+    return codes
+
+
+def _letters(codes) -> str:
+    return "".join((AMINO_ACIDS + "X")[code] for code in codes)
+
+
+def _chain_name(number: int) -> str:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    name = ""
+    while number >= 0:
+        name = letters[number % 52] + name
+        number = number // 52 - 1
+    return name
