@@ -36,7 +36,8 @@ class ChainAlignment:
     positions : ndarray of float64, shape (T, 3)
         In Å; NaN for none.
     confidence : ndarray of float64, shape (T,)
-        Posterior probability, 0 to 1, of each residue's state: see `cryonb.trace.posterior`.
+        Posterior probability, 0 to 1, of each residue's state; it ranks residues, but is too low:
+        see `cryonb.trace.posterior`.
     fragments : ndarray of int64, shape (n, 2)
         First and last residue (from 0) of each stretch without a jump or a residue left out. Of
         the published search: the pieces between its aborts.

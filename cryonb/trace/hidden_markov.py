@@ -163,8 +163,11 @@ class ChainModel:
 
     def first(self, code: int) -> np.ndarray:
         """Log probability of each state to be a chain's first, of the residue `code`."""
-        column = self.log_emission[:, code]
-        return column - np.logaddexp.reduce(column)
+        return self.log_emission[:, code] - self._emitted[code]
+
+    @cached_property
+    def _emitted(self) -> np.ndarray:
+        return np.logaddexp.reduce(self.log_emission, axis=0)
 
     def skip(self, codes: np.ndarray) -> np.ndarray:
         """Log cost of each residue being left without a state: (T,)."""

@@ -237,7 +237,7 @@ def test_posterior_is_the_share_of_all_paths(seed, missing, bridge):
     rng = np.random.default_rng(seed)
     positions, emissions, codes, true = case(rng, 4, 1, sure=1.0)
     model = ChainModel.of(positions, emissions, missing=missing, jump=-20.0, bridge=bridge)
-    # Four residues lie within the shift of three, so all states are open to all of them.
+    # Four residues lie within the shift of ten, so all states are open to all of them.
     total, through = 0.0, np.zeros(4)
     gaps = [*range(5), -1] if np.isfinite(missing) else range(5)
     for path in itertools.product(gaps, repeat=4):
