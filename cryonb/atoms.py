@@ -11,6 +11,7 @@ import numpy as np
 from cryonb.errors import ModelError, ModelWarning
 
 __all__ = [
+    "AMINO_ACIDS",
     "KIND_LIGAND",
     "KIND_NUCLEIC",
     "KIND_PROTEIN",
@@ -20,6 +21,12 @@ __all__ = [
     "Atoms",
     "Residues",
 ]
+
+#: The twenty amino acids, alphabetically by their three-letter codes.
+AMINO_ACIDS = (
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE",
+    "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
+)  # fmt: skip
 
 KIND_PROTEIN, KIND_NUCLEIC, KIND_LIGAND, KIND_WATER = range(4)
 

@@ -81,7 +81,8 @@ def _import_weights(arguments) -> None:
 
     target = Path(arguments.out or f"{arguments.architecture}-original.safetensors")
     print(f"wrote {import_weights(arguments.architecture, arguments.checkpoint, target)}")
-    print(f"use it with: cryonb predict MAP --method {target}")
+    if arguments.architecture != "cryo2struct":
+        print(f"use it with: cryonb predict MAP --method {target}")
 
 
 def _fetch(arguments) -> None:
@@ -386,13 +387,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", default="combined.mrc", help="file to write (default: %(default)s)")
     weights = commands.add_parser("weights", help="read weights that the original authors trained")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
-    text = "read a TensorFlow checkpoint of Haruspex or Emap2sec"
+    text = "read a checkpoint of Haruspex, Emap2sec or Cryo2Struct"
     sub = actions.add_parser("import", help=text, description=text)
     sub.set_defaults(action=_import_weights)
-    sub.add_argument("architecture", choices=["haruspex", "emap2sec"])
+    sub.add_argument("architecture", choices=["haruspex", "emap2sec", "cryo2struct"])
     sub.add_argument(
         "checkpoint", nargs="+", metavar="CHECKPOINT",
-        help="stem of its files, such as model.ckpt-40000; for Emap2sec two, one a phase",
+        help="stem of its files, such as model.ckpt-40000; for Emap2sec two, one a phase; for "
+        "Cryo2Struct a .ckpt file",
     )  # fmt: skip
     sub.add_argument("--out", help="file to write (default: NAME-original.safetensors)")
     dataset = commands.add_parser("dataset", help="build and check a data set of labelled maps")

@@ -15,7 +15,8 @@ from cryonb.volume import CLASSES
 
 __all__ = ["LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights"]
 
-_ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec"}
+_ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec",
+                  "cryo2struct": "Cryo2Struct", "backbone": "Backbone"}  # fmt: skip
 _FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 
