@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cryonb.atoms import KIND_PROTEIN, Atoms
-from cryonb.errors import CryonbError
 from cryonb.files.tables import write_tables
 from cryonb.graph.density_graph import DensityGraph
+from cryonb.graph.match import match_points
 from cryonb.grid import no_overlap
 
 __all__ = ["SUMMARY_KEYS", "GraphEvaluation", "evaluate_graph", "match_points"]
@@ -124,97 +124,6 @@ def evaluate_graph(
     return GraphEvaluation(
         pd.Series({key: scores[key] for key in SUMMARY_KEYS}, dtype=float), residues, every_atom
     )
-
-
-def match_points(
-    targets: np.ndarray, points: np.ndarray, *, radius: float, method: str = "greedy"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pair targets with points, one with one, no farther apart than a radius.
-
-    Parameters
-    ----------
-    targets : ndarray, shape (n, 3)
-        (x, y, z) in Å.
-    points : ndarray, shape (m, 3)
-        (x, y, z) in Å.
-    radius : float
-        In Å.
-    method : {"greedy", "optimal"}
-        "greedy": the closest pair first, then the closest of what is left, and so on.
-        "optimal": as many pairs as there can be and, of those, the least sum of squares
-        (assignment problem).
-
-    Returns
-    -------
-    point : ndarray of int, shape (n,)
-        Row of each target's point, -1 for none.
-    distance : ndarray of float64, shape (n,)
-        In Å, NaN for none.
-    """
-    if method not in ("greedy", "optimal"):
-        raise CryonbError(
-            f"A matching of greedy or optimal was expected, but {method!r} was asked."
-        )
-    found = np.full(len(targets), -1, dtype=np.int64)
-    apart = np.full(len(targets), np.nan)
-    row, column, length = _pairs(targets, points, radius)
-    if not len(row):
-        return found, apart
-    chosen = (_greedy if method == "greedy" else _optimal)(row, column, length, radius)
-    found[row[chosen]] = column[chosen]
-    apart[row[chosen]] = length[chosen]
-    return found, apart
-
-
-def _pairs(targets, points, radius):
-    """All pairs within the radius: rows of targets, rows of points, distances."""
-    from scipy.spatial import cKDTree
-
-    if not len(targets) or not len(points):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    found = cKDTree(targets).sparse_distance_matrix(
-        cKDTree(points), radius, output_type="coo_matrix"
-    )
-    return found.row.astype(np.int64), found.col.astype(np.int64), found.data
-
-
-def _greedy(row, column, length, radius) -> np.ndarray:
-    """Take the pairs that are each other's nearest, drop what they use, and again."""
-    order = np.argsort(length, kind="stable")
-    chosen = [np.empty(0, dtype=np.int64)]
-    while len(order):
-        # The first of each row and of each column, in the order of distance.
-        first_row = np.zeros(len(order), dtype=bool)
-        first_row[np.unique(row[order], return_index=True)[1]] = True
-        first_column = np.zeros(len(order), dtype=bool)
-        first_column[np.unique(column[order], return_index=True)[1]] = True
-        taken = order[first_row & first_column]
-        chosen.append(taken)
-        free = ~np.isin(row[order], row[taken]) & ~np.isin(column[order], column[taken])
-        order = order[free]
-    return np.concatenate(chosen)
-
-
-def _optimal(row, column, length, radius) -> np.ndarray:
-    """Solve the assignment with a dear stand-in for each target, so that a solution exists."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-
-    targets, row_of = np.unique(row, return_inverse=True)
-    points, column_of = np.unique(column, return_inverse=True)
-    n, m = len(targets), len(points)
-    # No set of pairs costs as much as one stand-in more.
-    dear = (n + 1) * (radius**2 + 1.0)
-    # Ones are added, since a sparse array does not tell a distance of zero from no pair.
-    cost = np.concatenate([length**2 + 1.0, np.full(n, dear)])
-    rows = np.concatenate([row_of, np.arange(n)])
-    columns = np.concatenate([column_of, m + np.arange(n)])
-    matched_row, matched = min_weight_full_bipartite_matching(
-        csr_array((cost, (rows, columns)), (n, m + n))
-    )
-    real = matched < m
-    number = csr_array((np.arange(1, len(row) + 1), (row_of, column_of)), (n, m))
-    return np.asarray(number[matched_row[real], matched[real]]).ravel() - 1
 
 
 def _nearest_own(targets, points, radius):

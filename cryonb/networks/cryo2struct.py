@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -88,7 +90,7 @@ def _doubling(inputs: int, outputs: int) -> nn.Module:
 def _raised(outputs: int, times: int) -> nn.Module:
     """Bring tokens to `outputs` channels at 2^times the resolution, with nothing in between."""
     widths = [WIDTH] + [outputs] * times
-    return nn.Sequential(*(_doubling(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+    return nn.Sequential(*(_doubling(a, b) for a, b in pairwise(widths)))
 
 
 class Cryo2Struct(nn.Module):
@@ -124,7 +126,7 @@ class Cryo2Struct(nn.Module):
         super().__init__()
         if size not in SIZES:
             raise CryonbError(
-                f"A size of {', '.join(SIZES)} was expected for Cryo2Struct, but {size!r} was given."
+                f"A size of {', '.join(SIZES)} was expected of Cryo2Struct, but {size!r} was asked for."
             )
         blocks, usual, self.taps = SIZES[size]
         self.classes, self.size, self.heads, self.dropout = classes, size, heads or usual, dropout

@@ -1,4 +1,4 @@
-"""Make the reference outputs of Cryo2Struct's network, by the library that the original is built on.
+"""Make the reference outputs of Cryo2Struct's network, by the library that it is built on.
 
     python -m venv sa && sa/bin/pip install torch torchvision self-attention-cv==1.2.3
     sa/bin/python tests/reference/unetr_outputs.py tests/reference/unetr_outputs.npz
