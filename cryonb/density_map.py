@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cryonb.volume import Volume
 
 if TYPE_CHECKING:
-    from cryonb.results import MapGraph, SecondaryStructureMap
+    from cryonb.results import BackboneMap, MapGraph, SecondaryStructureMap
 
 __all__ = ["DensityMap"]
 
@@ -256,6 +256,19 @@ class DensityMap(Volume):
             history=found.history,
             density=self,
         )
+
+    def predict_backbone(self, **options) -> BackboneMap:
+        """Predict backbone atoms and residue types: see `cryonb.predict.backbone`.
+
+        Returns
+        -------
+        BackboneMap
+            With `.heat`, `.residue`, `.secondary`, `.peaks()` and `.evaluate(model)`.
+        """
+        from cryonb.predict.backbone import predict_backbone
+        from cryonb.results import BackboneMap
+
+        return BackboneMap(**vars(predict_backbone(self, **options)))
 
     # ---- judge ----------------------------------------------------------------------------------
 

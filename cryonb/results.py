@@ -9,9 +9,10 @@ import numpy as np
 
 from cryonb.graph.density_graph import DensityGraph
 from cryonb.grid import Grid
+from cryonb.predict.backbone import BackbonePrediction
 from cryonb.volume import CLASSES, ProbabilityVolume
 
-__all__ = ["MapField", "MapGraph", "SecondaryStructureMap"]
+__all__ = ["BackboneMap", "MapField", "MapGraph", "SecondaryStructureMap"]
 
 #: Voxels along an edge that a field is read at to be shown: the viewer's own limit.
 _SHOWN = 200
@@ -131,6 +132,52 @@ class SecondaryStructureMap(ProbabilityVolume):
         from cryonb.show.repr import html_of
 
         return html_of(self)
+
+
+class BackboneMap(BackbonePrediction):
+    """Where backbone atoms are and which residues they belong to: what `predict_backbone` gives."""
+
+    def peaks(self, **options):
+        """Find Cα candidates with the amino acids there: see `cryonb.trace.peaks.find_ca`.
+
+        Returns
+        -------
+        Peaks
+            With `.position` (n, 3) in Å, `.score`, `.emission` (n, 20) and `.above(threshold)`.
+        """
+        from cryonb.trace.peaks import find_ca
+
+        return find_ca(self.heat["CA"], classes=self.residue, **options)
+
+    def evaluate(self, model, **options):
+        """Judge the Cα candidates by a model: see `cryonb.evaluate.peaks.evaluate_peaks`.
+
+        Parameters
+        ----------
+        model : gemmi.Structure or Atoms
+            The model, in the map's frame.
+        **options
+            Of `peaks`: `threshold`, `radius`, `refine`, `reach`.
+
+        Returns
+        -------
+        PeakEvaluation
+            With `.summary`, `.residues` and `.save(folder)`; pairs lie within 2 Å.
+        """
+        from cryonb.evaluate.peaks import evaluate_peaks
+
+        return evaluate_peaks(self.peaks(**options), model, grid=self.heat.grid)
+
+    def save(self, folder, *, stem: str | None = None) -> list[Path]:
+        """Write the heat maps, `<stem>_CA.mrc` and so on, into a folder that is made if need be."""
+        from cryonb.files.mrc import write_map
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = stem or self.heat.name or "map"
+        return [
+            write_map(self.heat[name], folder / f"{stem}_{name}.mrc") for name in self.heat.classes
+        ]
 
 
 class MapGraph(DensityGraph):

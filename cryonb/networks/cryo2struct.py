@@ -125,9 +125,7 @@ class Cryo2Struct(nn.Module):
     ):
         super().__init__()
         if size not in SIZES:
-            raise CryonbError(
-                f"A size of {', '.join(SIZES)} was expected of Cryo2Struct, but {size!r} was asked for."
-            )
+            raise CryonbError(f"A size of {', '.join(SIZES)} was expected, but {size!r} was given.")
         blocks, usual, self.taps = SIZES[size]
         self.classes, self.size, self.heads, self.dropout = classes, size, heads or usual, dropout
         if WIDTH % self.heads:

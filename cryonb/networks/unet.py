@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "to_voxels"]
+
+
+def to_voxels(x):
+    """Give each block's eight voxels back: (n, 8 c, z, y, x) to (n, c, 2 z, 2 y, 2 x)."""
+    n, channels, z, y, w = x.shape
+    x = x.reshape(n, channels // 8, 2, 2, 2, z, y, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, channels // 8, 2 * z, 2 * y, 2 * w)
 
 
 class _Residual(nn.Module):
@@ -85,8 +92,8 @@ class UNet(nn.Module):
             power = functional.avg_pool3d(functional.pad(power, margin), kernel, 1)
         return power.sqrt()
 
-    def forward(self, x):
-        """Map density (n, 1, z, y, x) to logits (n, classes, z, y, x)."""
+    def features(self, x):
+        """Map density (n, 1, z, y, x) to what the head sees, (n, width, z/2, y/2, x/2)."""
         x = x.clamp(-2.0, 8.0)
         n, _, z, y, w = x.shape
         blocks = x.reshape(n, z // 2, 2, y // 2, 2, w // 2, 2)
@@ -105,6 +112,13 @@ class UNet(nn.Module):
         for level in reversed(range(len(kept))):
             x = torch.cat([kept[level], self.ups[level](x)], dim=1)
             x = self.up_blocks[level](functional.relu(self.merges[level](x), inplace=True))
-        x = self.head(x)
-        x = x.reshape(n, self.classes, 2, 2, 2, z // 2, y // 2, w // 2)
-        return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, self.classes, z, y, w)
+        return x
+
+    def forward(self, x):
+        """Map density (n, 1, z, y, x) to logits (n, classes, z, y, x)."""
+        return to_voxels(self.head(self.features(x)))
+
+    @staticmethod
+    def probabilities(logits):
+        """Map logits to probabilities of the classes."""
+        return torch.softmax(logits, dim=1)

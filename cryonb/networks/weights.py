@@ -13,7 +13,10 @@ from cryonb.files.atomic import written_beside
 from cryonb.process.level import density_scale
 from cryonb.volume import CLASSES
 
-__all__ = ["LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights"]
+__all__ = [
+    "LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights",
+    "shipped_names",
+]  # fmt: skip
 
 _ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec",
                   "cryo2struct": "Cryo2Struct", "backbone": "Backbone"}  # fmt: skip
@@ -134,7 +137,12 @@ class LoadedNetwork:
             kind = self._device.split(":")[0]
             with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half):
                 logits = self._network(x)
-            return torch.softmax(logits.float(), dim=1).cpu().numpy()
+            return self._network.probabilities(logits.float()).cpu().numpy()
+
+
+def shipped_names() -> list[str]:
+    """Give the names of the weights that came with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
 
 
 def _named(name, resolution: float | None) -> Path:
@@ -184,7 +192,7 @@ def load_module(name: str = "unet", *, device: str | None = None, resolution: fl
         path = _named(name, resolution)
     about = path.with_suffix(".json")
     if not path.is_file() or not about.is_file():
-        shipped = sorted(p.stem for p in _FOLDER.glob("*.safetensors")) or ["none"]
+        shipped = shipped_names() or ["none"]
         raise WeightsError(
             f"Weights {str(name)!r} were not found (a name of {', '.join(shipped)}, or a "
             f".safetensors file with its .json beside it, was expected)."

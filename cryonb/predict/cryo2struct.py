@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError, WeightsError
+from cryonb.predict.secondary_structure import on_voxels_of
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.normalize import normalize
-from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
 __all__ = ["CORE", "predict_cryo2struct"]
@@ -89,8 +89,7 @@ def predict_cryo2struct(
             f"A network of {len(classes) or '4 or 21'} classes was expected for {kind or 'them'}, "
             f"but this one has {network.classes}."
         )
-    if np.abs(np.array(volume.voxel_size) - 1.0).max() > 1e-3:
-        volume = resample(volume, 1.0, method="linear")
+    volume = on_voxels_of(volume, 1.0, method="linear")
     scaled = normalize(volume, method="cryo2struct")
     rim = (EDGE - CORE) // 2
     # With so many zeros the tiles that are laid are the published boxes.

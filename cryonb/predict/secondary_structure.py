@@ -11,7 +11,7 @@ from cryonb.process.level import noise_level
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["emap2sec_windows", "predict_sse"]
+__all__ = ["check_positive", "emap2sec_windows", "on_voxels_of", "predict_sse"]
 
 
 def predict_sse(
@@ -65,11 +65,7 @@ def predict_sse(
 
     if on not in ("input", "network"):
         raise CryonbError(f"A grid of 'input' or 'network' was expected, but {on!r} was given.")
-    if not volume.max > 0:
-        raise CryonbError(
-            "A map with positive density was expected, but its largest value is "
-            f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
-        )
+    check_positive(volume)
     resolution = resolution or getattr(volume, "resolution", None)
     module, about = load_module(method, device=device, resolution=resolution)
     options |= {key: n for key, n in (("tile", tile), ("batch", batch)) if n is not None}
@@ -89,7 +85,7 @@ def predict_sse(
         result = windows.volume(name=volume.name, history=(*volume.history, note))
     else:
         network = LoadedNetwork(module, about, choose_device(device))
-        unit = _on_voxels_of(volume, network.voxel_size)
+        unit = on_voxels_of(volume, network.voxel_size)
         values = network.normalize(unit.values)
         found = predict_tiles(
             values,
@@ -115,9 +111,25 @@ def predict_sse(
     return result
 
 
-def _on_voxels_of(volume: Volume, size: float) -> Volume:
+def check_positive(volume: Volume) -> None:
+    """Refuse a map with nothing above zero.
+
+    Raises
+    ------
+    CryonbError
+        Then.
+    """
+    if not volume.max > 0:
+        raise CryonbError(
+            "A map with positive density was expected, but its largest value is "
+            f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
+        )
+
+
+def on_voxels_of(volume: Volume, size: float, *, method: str = "cubic") -> Volume:
+    """Resample a map to a voxel size in Å, unless it has that already."""
     if np.abs(np.array(volume.voxel_size) - size).max() > 1e-3:
-        return resample(volume, size)
+        return resample(volume, size, method=method)
     return volume
 
 
@@ -150,7 +162,7 @@ def emap2sec_windows(
     """
     from cryonb.predict.emap2sec import predict_windows
 
-    unit = _on_voxels_of(volume, 1.0)
+    unit = on_voxels_of(volume, 1.0)
     learnt = about.get("resolution") or 0
     if resolution and resolution < learnt:
         unit = blurred(unit, resolution, learnt)

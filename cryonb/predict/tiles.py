@@ -116,7 +116,7 @@ def tile_axis(
 def predict_tiles(
     values: np.ndarray, predictor, *, n_classes: int, edge: int = 96, rim: int = 16,
     multiple: int = 16, align: int = 1, blend: int | None = None, batch: int = 1,
-    noise: float = 0.0, progress: bool = True,
+    noise: float = 0.0, background: bool = True, progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Run a predictor over an array of any shape and size.
 
@@ -127,14 +127,16 @@ def predict_tiles(
     predictor : callable
         Takes float32 (n, 1, d, h, w), gives probabilities (n, class, d, h, w).
     n_classes : int
-        Number of classes; class 0 is what empty tiles are given.
+        Number of classes.
     edge, rim, multiple, align, blend : int
         Tile geometry, see `tile_axis`.
     batch : int
         Tiles a call.
     noise : float
         What is farther than a few voxels from the box that holds all values above this one is
-        class 0, as are tiles inside that box in which nothing is above it.
+        empty, as are tiles inside that box in which nothing is above it.
+    background : bool
+        Whether class 0 is what empty voxels are given; else all classes are zero there.
     progress : bool
         Show a bar.
 
@@ -144,12 +146,13 @@ def predict_tiles(
         Working memory beside it is that of a few tiles.
     """
     whole = np.zeros((n_classes, *values.shape), dtype=np.float16)
-    whole[0] = 1
+    empty = slice(0, int(background))
+    whole[empty] = 1
     box = _occupied(values, noise, rim + _MARGIN, align)
     if box is None:
         return whole
     values, out = values[box], whole[(slice(None), *box)]
-    out[0] = 0
+    out[empty] = 0
     axes = [
         tile_axis(size, edge=edge, rim=rim, multiple=multiple, align=align, blend=blend)
         for size in values.shape
@@ -171,7 +174,7 @@ def predict_tiles(
     for tile in tqdm(tiles, desc="tiles", disable=not progress, leave=False):
         if values[_inside(axes, tile)].max() <= noise:
             nothing = np.zeros((n_classes, *(axis.edge for axis in axes)), dtype=np.float16)
-            nothing[0] = 1
+            nothing[empty] = 1
             _add(out, axes, tile, nothing)
             continue
         waiting.append(tile)
@@ -185,7 +188,7 @@ def predict_tiles(
         for cut, end in ((side.start > 0, slice(rim)), (side.stop < size, slice(-rim, None))):
             if cut and rim:
                 lines[:, end] = 0
-                lines[0, end] = 1
+                lines[empty, end] = 1
     return whole
 
 

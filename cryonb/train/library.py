@@ -20,7 +20,8 @@ __all__ = ["UNLABELLED", "Library", "build_library", "model_columns", "split"]
 
 #: Label of an atom that marks no voxel (side chains, ligands).
 UNLABELLED = 255
-_COLUMNS = ("position", "element", "b_iso", "acid", "label", "residue", "alpha", "extended")
+_COLUMNS = ("position", "element", "b_iso", "acid", "label", "residue", "alpha", "extended",
+            "role", "amino")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Library:
     extended : ndarray of uint8, shape (n,)
         Class of the atom's residue with Haruspex's extended elements, where the atom is backbone;
         or UNLABELLED.
+    role : ndarray of uint8, shape (n,)
+        Backbone role, an index into `cryonb.atoms.ROLES`.
+    amino : ndarray of uint8, shape (n,)
+        Place of the atom's residue in `cryonb.atoms.AMINO_ACIDS`, or UNLABELLED.
     start : ndarray of int64, shape (structures + 1,)
         Where each structure begins.
     files : ndarray of str, shape (structures,)
@@ -62,6 +67,8 @@ class Library:
     residue: np.ndarray
     alpha: np.ndarray
     extended: np.ndarray
+    role: np.ndarray
+    amino: np.ndarray
     start: np.ndarray
     files: np.ndarray
     coefficients: np.ndarray
@@ -80,6 +87,12 @@ class Library:
             np.savez_compressed(file, **{k: getattr(self, k) for k in self.__dataclass_fields__})
 
     @classmethod
+    def is_current(cls, path) -> bool:
+        """Tell whether a file holds all columns; one that an older cryonb wrote may not."""
+        with np.load(path, allow_pickle=False) as stored:
+            return set(cls.__dataclass_fields__) <= set(stored.files)
+
+    @classmethod
     def load(cls, path) -> Library:
         """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
@@ -88,13 +101,18 @@ class Library:
 
 def model_columns(model) -> dict[str, np.ndarray]:
     """Read the columns of one model that a `Library` holds."""
-    from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, PROTEIN_BACKBONE, Atoms
+    from cryonb.atoms import AMINO_ACIDS, KIND_NUCLEIC, KIND_PROTEIN, PROTEIN_BACKBONE, Atoms
     from cryonb.label.haruspex import extended_states
     from cryonb.label.secondary_structure import secondary_structure
 
     atoms = Atoms.from_structure(model)
     extended = extended_states(atoms)[atoms.residue]
     state = secondary_structure(atoms).state[atoms.residue]
+    # Selenomethionine is methionine to the ribosome, and nearly so to the density.
+    names = np.where(atoms.residues.name == "MSE", "MET", atoms.residues.name)
+    place = np.searchsorted(AMINO_ACIDS, names).clip(max=len(AMINO_ACIDS) - 1)
+    known = np.array(AMINO_ACIDS)[place] == names
+    amino = np.where(known, place, UNLABELLED).astype(np.uint8)
     marks = np.isin(atoms.role, PROTEIN_BACKBONE) | (atoms.kind == KIND_NUCLEIC)
     return {
         "position": atoms.position.astype(np.float32),
@@ -108,6 +126,8 @@ def model_columns(model) -> dict[str, np.ndarray]:
         "extended": np.where(atoms.backbone & (extended > 0), extended, UNLABELLED).astype(
             np.uint8
         ),
+        "role": atoms.role,
+        "amino": amino[atoms.residue],
     }
 
 

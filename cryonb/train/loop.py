@@ -24,7 +24,7 @@ from cryonb.train.stage import Stage
 __all__ = ["train_network"]
 
 _TRAININGS = {"unet": "UNetTraining", "emap2sec": "Emap2secTraining",
-              "haruspex": "HaruspexTraining"}  # fmt: skip
+              "haruspex": "HaruspexTraining", "backbone": "BackboneTraining"}  # fmt: skip
 
 
 def _save_checkpoint(path: Path, **state) -> None:

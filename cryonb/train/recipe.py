@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cryonb.errors import CryonbError
 
-__all__ = ["CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe"]
+__all__ = [
+    "BackboneRecipe", "CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Recipe:
     name : str
         Of the weights.
     architecture : str
-        "unet", "emap2sec" or "haruspex".
+        "unet", "emap2sec", "haruspex" or "backbone".
     data : str
         Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA, and
         "phantoms" that the random compositions are all there is, a fifth of them for validation.
@@ -273,4 +275,32 @@ class HaruspexRecipe(CropRecipe):
     width: int = 32
 
 
-_KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe}
+@dataclass(frozen=True)
+class BackboneRecipe(CropRecipe):
+    """Settings for the network of backbone atoms and residue types, on simulated maps.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of its U-Net.
+    focus : float
+        Power of the error by which the loss of a voxel of a heat map is weighted.
+    balance : float
+        How much more than empty voxels an atom's voxel weighs in the loss of the heat maps.
+    residue, secondary : float
+        Weights of the cross-entropies of the residue's type and of its secondary structure; the
+        loss of the heat maps weighs 1.
+    """
+
+    name: str = "backbone"
+    architecture: str = "backbone"
+    coarsest: float = 5.0
+    widths: tuple[int, ...] = (32, 64, 96, 96)
+    focus: float = 2.0
+    balance: float = 3.0
+    residue: float = 0.3
+    secondary: float = 0.2
+
+
+_KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe,
+          "backbone": BackboneRecipe}  # fmt: skip

@@ -63,8 +63,9 @@ def turn(rng: np.random.Generator, *arrays):
         flips[0] = not flips[0]
     turned = []
     for array in arrays:
-        moved = np.transpose(array, axes)
-        turned.append(np.flip(moved, np.flatnonzero(flips)))
+        first = array.ndim - 3
+        moved = np.transpose(array, (*range(first), *(first + axes)))
+        turned.append(np.flip(moved, first + np.flatnonzero(flips)))
     return turned
 
 
@@ -76,7 +77,7 @@ def finish(rng: np.random.Generator, density, label, edge: int, *, lost: int = 0
     rng : numpy.random.Generator
         Of the place, the scale and the turn.
     density, label : ndarray, shape (box, box, box)
-        The box, at least 8 voxels wider than the crop.
+        The box, at least 8 voxels wider than the crop. The labels may have axes before these.
     edge : int
         Of the crop.
     lost : int
@@ -92,7 +93,7 @@ def finish(rng: np.random.Generator, density, label, edge: int, *, lost: int = 0
     start = rng.integers(4, density.shape[0] - edge - 3, 3)
     jitter = np.exp(rng.normal(0, 0.2)) / (density_scale(density) or 1.0)
     x = density[tuple(slice(s, s + edge) for s in start)] * np.float32(jitter)
-    y = label[tuple(slice(s + lost, s + edge - lost) for s in start)]
+    y = label[(..., *(slice(s + lost, s + edge - lost) for s in start))]
     x, y = turn(rng, x, y)
     return np.ascontiguousarray(x, dtype=np.float16), np.ascontiguousarray(y)
 

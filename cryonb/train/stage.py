@@ -109,19 +109,22 @@ class CropStage(Stage):
         Place of the background among them.
     judged : int
         Scenes of the validation set.
+    target : torch.dtype
+        Of the labels as the loss takes them.
     """
 
     clip = 1.0
     names: tuple[str, ...] = ()
     background: int = 0
     judged: int = 16
+    target: torch.dtype = torch.int64
 
     def __init__(self, recipe, samples, validation):
         super().__init__(recipe)
         self._samples = samples
         items = [validation[number] for number in range(self.judged)]
         self._x = torch.from_numpy(np.concatenate([item[0] for item in items])).float()[:, None]
-        self._y = torch.from_numpy(np.concatenate([item[1] for item in items])).long()
+        self._y = torch.from_numpy(np.concatenate([item[1] for item in items])).to(self.target)
 
     def batches(self, step):
         """Iterate over crops, made by worker processes."""
@@ -135,7 +138,7 @@ class CropStage(Stage):
             persistent_workers=recipe.workers > 0,
         )
         for x, y in loader:
-            yield x.flatten(0, 1)[:, None].float(), y.flatten(0, 1).long()
+            yield x.flatten(0, 1)[:, None].float(), y.flatten(0, 1).to(self.target)
 
     def scores(self, network, device, half):
         """Give voxel accuracy and F1 of each class on a fixed set of crops."""
@@ -201,7 +204,7 @@ def prepare_library(recipe: Recipe, run: Path, progress: bool) -> tuple[Library,
         Which are for training.
     """
     cache, manifest = run / "structures.npz", run / "manifest.csv"
-    if not cache.is_file() or not manifest.is_file():
+    if not (cache.is_file() and manifest.is_file() and Library.is_current(cache)):
         if recipe.data == "phantoms":
             folder, files = Path(), []
             names = [f"phantom/{number}" for number in range(recipe.phantoms)]
