@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cryonb.errors import WeightsError
-from cryonb.predict.secondary_structure import check_positive, on_voxels_of
-from cryonb.predict.tiles import predict_tiles
-from cryonb.process.level import noise_level
+from cryonb.predict.secondary_structure import check_positive, run_network
 from cryonb.volume import ProbabilityVolume, Volume
 
 __all__ = ["BackbonePrediction", "predict_backbone"]
@@ -96,26 +94,15 @@ def predict_backbone(
             f"{about['architecture']}."
         )
     network = LoadedNetwork(module, about, choose_device(device))
-    unit = on_voxels_of(volume, network.voxel_size)
-    values = network.normalize(unit.values)
-    found = predict_tiles(
-        values,
-        network,
-        n_classes=len(network.classes),
-        edge=tile,
-        rim=network.rim,
-        multiple=network.multiple,
-        batch=batch,
-        noise=noise_level(values),
-        background=False,
-        progress=progress,
+    found, grid = run_network(
+        volume, network, edge=tile, batch=batch, background=False, progress=progress
     )
     cuts = np.cumsum([len(HEAT), len(network.classes) - len(HEAT) - len(SECONDARY)])
     parts = zip(np.split(found, cuts), _split_names(network.classes, cuts), strict=True)
     heat, residue, secondary = (
         ProbabilityVolume._adopt(
             part,
-            unit.grid,
+            grid,
             classes=names,
             name=volume.name,
             history=(*volume.history, "backbone predicted"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryonb.errors import CryonbError
+from cryonb.errors import CryonbError, WeightsError
+from cryonb.grid import Grid
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.blur import blurred
 from cryonb.process.level import noise_level
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["check_positive", "emap2sec_windows", "on_voxels_of", "predict_sse"]
+__all__ = ["check_positive", "emap2sec_windows", "on_voxels_of", "predict_sse", "run_network"]
+
+_OF_SECONDARY_STRUCTURE = ("unet", "haruspex", "emap2sec")
 
 
 def predict_sse(
@@ -59,7 +62,7 @@ def predict_sse(
     CryonbError
         If the map has no positive density, or tiles are asked of Emap2sec, which has none.
     WeightsError
-        If the weights are missing or damaged.
+        If the weights are missing or damaged, or of a network of something else.
     """
     from cryonb.networks.weights import LoadedNetwork, choose_device, load_module
 
@@ -68,6 +71,11 @@ def predict_sse(
     check_positive(volume)
     resolution = resolution or getattr(volume, "resolution", None)
     module, about = load_module(method, device=device, resolution=resolution)
+    if about["architecture"] not in _OF_SECONDARY_STRUCTURE:
+        raise WeightsError(
+            f"Weights of {', '.join(_OF_SECONDARY_STRUCTURE)} were expected, but {str(method)!r} "
+            f"are those of {about['architecture']}; see cryonb.predict.{about['architecture']}."
+        )
     options |= {key: n for key, n in (("tile", tile), ("batch", batch)) if n is not None}
     if about["architecture"] == "haruspex":
         from cryonb.predict.haruspex import predict_haruspex
@@ -85,23 +93,11 @@ def predict_sse(
         result = windows.volume(name=volume.name, history=(*volume.history, note))
     else:
         network = LoadedNetwork(module, about, choose_device(device))
-        unit = on_voxels_of(volume, network.voxel_size)
-        values = network.normalize(unit.values)
-        found = predict_tiles(
-            values,
-            network,
-            n_classes=len(network.classes),
-            edge=options.pop("tile", 96),
-            rim=network.rim,
-            multiple=network.multiple,
-            noise=noise_level(values),
-            progress=progress,
-            **options,
-        )
-        del values
+        tile = options.pop("tile", 96)
+        found, grid = run_network(volume, network, edge=tile, progress=progress, **options)
         result = ProbabilityVolume._adopt(
             found,
-            unit.grid,
+            grid,
             classes=network.classes,
             name=volume.name,
             history=(*volume.history, f"secondary structure predicted by {method}"),
@@ -109,6 +105,38 @@ def predict_sse(
     if on == "input" and not result.grid.is_close(volume.grid):
         result = resample(result, grid=volume.grid)
     return result
+
+
+def run_network(volume: Volume, network, **options) -> tuple[np.ndarray, Grid]:
+    """Run a loaded network over a map, on the voxels and at the scale that it expects.
+
+    Parameters
+    ----------
+    volume : Volume
+        A map.
+    network : cryonb.networks.weights.LoadedNetwork
+        Which one.
+    **options
+        Of `predict_tiles`.
+
+    Returns
+    -------
+    found : ndarray of float16, shape (class, z, y, x)
+    grid : Grid
+        Where it is.
+    """
+    unit = on_voxels_of(volume, network.voxel_size)
+    values = network.normalize(unit.values)
+    found = predict_tiles(
+        values,
+        network,
+        n_classes=len(network.classes),
+        rim=network.rim,
+        multiple=network.multiple,
+        noise=noise_level(values),
+        **options,
+    )
+    return found, unit.grid
 
 
 def check_positive(volume: Volume) -> None:

@@ -3,6 +3,7 @@
 Reference values: tests/reference/unetr_outputs.py.
 """
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from cryonb.networks.published import _cryo2struct_names, import_cryo2struct, im
 from cryonb.networks.weights import load_module
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "unetr_outputs.npz"
+#: How the reference was made: the same parameters and the same density.
+MADE = runpy.run_path(str(REFERENCE.with_suffix(".py")))
 
 
 def count(network):
@@ -29,22 +32,8 @@ def outputs():
 
 def theirs_filled(network):
     """The reference's parameters under the names of the original."""
-    shapes = network.state_dict()
-    names = {theirs: shapes[ours].shape for ours, theirs in _cryo2struct_names(
-        len(network.blocks)).items()}  # fmt: skip
-    filled = {}
-    for number, name in enumerate(sorted(names)):
-        shape = names[name]
-        values = np.sin(0.37 * np.arange(np.prod(shape)) ** 1.1 + number).reshape(shape)
-        inputs = np.prod(shape[1:]) if len(shape) > 1 else 4
-        filled[name] = torch.from_numpy(values * inputs**-0.5).float()
-    return filled
-
-
-def density():
-    z, y, x = np.indices((32, 32, 32))
-    value = 0.5 + 0.5 * np.sin(0.7 * z + 0.2 * y) * np.cos(0.5 * x - 0.1 * y)
-    return torch.from_numpy(value[None, None]).float()
+    ours, names = network.state_dict(), _cryo2struct_names(len(network.blocks))
+    return MADE["fill"]({theirs: ours[key] for key, theirs in names.items()})
 
 
 def test_parameters_are_as_published(outputs):
@@ -66,7 +55,7 @@ def test_a_checkpoint_of_the_original_gives_its_outputs(outputs, tmp_path):
     assert about["classes"] == list(CLASSES_OF["amino"])
     assert network.options == {"classes": 21, "size": "small", "heads": 6, "dropout": 0.0}
     with torch.inference_mode():
-        found = network(density())[0].numpy()
+        found = network(MADE["density"]())[0].numpy()
     spread = outputs["small"].std()
     np.testing.assert_allclose(found[:, ::5, ::5, ::5], outputs["small"], atol=1e-3 * spread)
 
@@ -78,7 +67,7 @@ def test_the_full_size_gives_the_outputs_of_the_original(outputs):
     names = _cryo2struct_names(12)
     network.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     with torch.inference_mode():
-        found = network(density())[0].numpy()
+        found = network(MADE["density"]())[0].numpy()
     spread = outputs["full"].std()
     np.testing.assert_allclose(found[:, ::5, ::5, ::5], outputs["full"], atol=1e-3 * spread)
 

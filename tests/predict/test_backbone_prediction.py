@@ -114,5 +114,7 @@ def test_other_weights_and_maps_are_refused(density, weights, tmp_path):
     save_weights(UNet(5, (8, 8)), path, metadata=about)
     with pytest.raises(WeightsError, match="are those of unet"):
         predict_backbone(density, weights=path, device="cpu")
+    with pytest.raises(WeightsError, match="are those of backbone; see"):
+        density.predict_sse(method=weights, device="cpu")
     with pytest.raises(CryonbError, match="positive density"):
         predict_backbone(density.replace(-np.abs(density.values)), weights=weights)

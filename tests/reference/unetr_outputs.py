@@ -12,8 +12,6 @@ import sys
 
 import numpy as np
 import torch
-from self_attention_cv.UnetTr import UNETR
-from self_attention_cv.UnetTr.UnetTr import TransformerEncoder
 
 
 def fill(state):
@@ -34,6 +32,9 @@ def density():
 
 
 def main(path):
+    from self_attention_cv.UnetTr import UNETR
+    from self_attention_cv.UnetTr.UnetTr import TransformerEncoder
+
     out = {}
     for name, classes, blocks, heads, taps in (
         ("small", 21, 4, 6, [1, 2, 3, 4]),
