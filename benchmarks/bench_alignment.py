@@ -26,7 +26,7 @@ import pandas as pd
 from cryonb import Atoms, open_model
 from cryonb.atoms import KIND_PROTEIN
 from cryonb.trace.alignment import align
-from cryonb.trace.hidden_markov import AMINO_ACIDS, PUBLISHED_JUMP, ChainModel
+from cryonb.trace.hidden_markov import LETTERS, PUBLISHED_JUMP, ChainModel
 
 #: Options under which ours searches the published model.
 SAME = {"missing": None, "jump": PUBLISHED_JUMP}
@@ -37,7 +37,7 @@ def trace(path):
     atoms = Atoms.from_structure(open_model(path))
     atoms = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
     names = gemmi.one_letter_code(list(atoms.residues.name[atoms.residue]))
-    codes = np.array([AMINO_ACIDS.find(letter.upper()) for letter in names])
+    codes = np.array([LETTERS.find(letter.upper()) for letter in names])
     return None if (codes < 0).any() else (atoms.position, codes)
 
 

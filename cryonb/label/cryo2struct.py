@@ -10,21 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryonb.atoms import KIND_PROTEIN, Atoms
+from cryonb.atoms import AMINO_ACIDS, KIND_PROTEIN, Atoms
 from cryonb.errors import CryonbError, ModelError
 from cryonb.grid import Grid, no_overlap
 from cryonb.label.secondary_structure import secondary_structure
 from cryonb.volume import CLASSES, LabelVolume, Volume
 
-__all__ = ["AMINO_ACIDS", "CONVENTIONS", "LABELS", "alpha_carbons", "cryo2struct_labels"]
+__all__ = ["CONVENTIONS", "LABELS", "alpha_carbons", "cryo2struct_labels"]
 
 CONVENTIONS = ("corrected", "published")
-
-#: Amino acids by their label, 1 to 20: the order of the three-letter codes.
-AMINO_ACIDS = (
-    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE",
-    "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
-)  # fmt: skip
 
 #: The labelled volumes, and their classes by label.
 LABELS = {
@@ -75,8 +69,8 @@ def cryo2struct_labels(
     Returns
     -------
     dict of LabelVolume
-        atom (CA 1, N 2, C 3), atom_ca (CA 1), amino (at Cα voxels, `AMINO_ACIDS`, else 0) and
-        sec_struc (at Cα voxels: coil 1, helix 2, strand 3).
+        atom (CA 1, N 2, C 3), atom_ca (CA 1), amino (at Cα voxels, from 1 on the order of
+        `cryonb.atoms.AMINO_ACIDS`, else 0) and sec_struc (at Cα voxels: coil 1, helix 2, strand 3).
 
     Raises
     ------

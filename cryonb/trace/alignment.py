@@ -9,7 +9,7 @@ import numpy as np
 
 from cryonb.errors import CryonbError
 from cryonb.trace.hidden_markov import (
-    AMINO_ACIDS,
+    LETTERS,
     ChainModel,
     best_path,
     check_states,
@@ -20,7 +20,7 @@ from cryonb.trace.posterior import posterior
 __all__ = ["ChainAlignment", "align", "align_chains", "ca_structure"]
 
 _METHODS = ("sparse", "published")
-_UNKNOWN = len(AMINO_ACIDS)
+_UNKNOWN = len(LETTERS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +102,7 @@ def align(
         Of Cα candidates, in Å.
     emissions : array-like, shape (S, 20)
         Probabilities of the amino acids, in the order of their three-letter codes
-        (`cryonb.trace.hidden_markov.AMINO_ACIDS`); rows need not add up to one.
+        (`cryonb.trace.hidden_markov.LETTERS`); rows need not add up to one.
     sequence : str or array-like of int, shape (T,)
         One-letter codes, or columns of `emissions`. Other letters, and 20, are residues of unknown
         type, which every state emits alike. "published" leaves them without a state.
@@ -342,7 +342,7 @@ def _codes(sequence) -> np.ndarray:
     """Columns of the emissions of a sequence, 20 for what is unknown."""
     if isinstance(sequence, str):
         letters = "".join(sequence.split()).upper()
-        codes = np.array([AMINO_ACIDS.find(letter) for letter in letters], dtype=np.int64)
+        codes = np.array([LETTERS.find(letter) for letter in letters], dtype=np.int64)
         codes[codes < 0] = _UNKNOWN
     else:
         codes = np.asarray(sequence)
@@ -363,7 +363,7 @@ def _codes(sequence) -> np.ndarray:
 
 
 def _letters(codes) -> str:
-    return "".join((AMINO_ACIDS + "X")[code] for code in codes)
+    return "".join((LETTERS + "X")[code] for code in codes)
 
 
 def _chain_name(number: int) -> str:

@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from cryonb.errors import CryonbError
 
 __all__ = [
-    "AMINO_ACIDS",
     "BACKGROUND",
+    "LETTERS",
     "PUBLISHED_JUMP",
     "ChainModel",
     "Path",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: One-letter codes in the order of the columns: by three-letter code, as published.
-AMINO_ACIDS = "ARNDCQEGHILKMFPSTWYV"
+LETTERS = "ARNDCQEGHILKMFPSTWYV"
 #: Frequencies of the amino acids in that order, as published.
 BACKGROUND = np.array([
     .079439, .049778, .044339, .053502, .022626, .039375, .056278, .072177, .018826, .061080,
@@ -203,7 +203,7 @@ def best_path(model: ChainModel, codes: np.ndarray, *, rounds: int = 6) -> tuple
     model : ChainModel
         The model.
     codes : ndarray of int, shape (T,)
-        Columns of `AMINO_ACIDS`; 20 for an unknown residue.
+        Columns of `LETTERS`; 20 for an unknown residue.
     rounds : int
         Times that prices are set; each costs two searches.
 
@@ -252,7 +252,7 @@ def search(
     model : ChainModel
         The model.
     codes : ndarray of int, shape (T,)
-        Columns of `AMINO_ACIDS`; 20 for an unknown residue.
+        Columns of `LETTERS`; 20 for an unknown residue.
     backward : bool
         Search from the last residue to the first; the model, and its score, are the same.
     avoid : bool
@@ -421,7 +421,7 @@ def published_path(
     model : ChainModel
         Its transitions are taken with the published floor.
     codes : ndarray of int, shape (T,)
-        Columns of `AMINO_ACIDS`, none unknown.
+        Columns of `LETTERS`, none unknown.
     available : ndarray of bool, shape (S,), optional
         Which states may be used; transitions and initial probabilities count all.
 

@@ -30,7 +30,7 @@ def posterior(model: ChainModel, codes: np.ndarray, states: np.ndarray) -> np.nd
     model : ChainModel
         The model.
     codes : ndarray of int, shape (T,)
-        Columns of `AMINO_ACIDS`; 20 for an unknown residue.
+        Columns of `LETTERS`; 20 for an unknown residue.
     states : ndarray of int, shape (T,)
         The path, -1 for none.
 

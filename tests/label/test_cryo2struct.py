@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryonb.atoms import Atoms
+from cryonb.atoms import AMINO_ACIDS, Atoms
 from cryonb.errors import CryonbError, MapModelMismatchError, ModelError
 from cryonb.grid import Grid
-from cryonb.label.cryo2struct import AMINO_ACIDS, LABELS, alpha_carbons, cryo2struct_labels
+from cryonb.label.cryo2struct import LABELS, alpha_carbons, cryo2struct_labels
 from cryonb.label.secondary_structure import secondary_structure
 from cryonb.simulate import phantom
 

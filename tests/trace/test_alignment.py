@@ -14,7 +14,7 @@ from cryonb.atoms import KIND_PROTEIN, Atoms
 from cryonb.errors import CryonbError
 from cryonb.files.model import read_model, write_model
 from cryonb.trace.alignment import align, align_chains, ca_structure
-from cryonb.trace.hidden_markov import AMINO_ACIDS, BACKGROUND, PUBLISHED_JUMP, ChainModel, search
+from cryonb.trace.hidden_markov import BACKGROUND, LETTERS, PUBLISHED_JUMP, ChainModel, search
 from cryonb.trace.posterior import posterior
 
 PUBLISHED = {"missing": None, "jump": PUBLISHED_JUMP}
@@ -298,14 +298,14 @@ def test_structure_of_a_trace(tmp_path):
     names = [
         gemmi.find_tabulated_residue(r.name).one_letter_code for r in residues if r.name != "UNK"
     ]
-    assert names == [AMINO_ACIDS[codes[k]] for k in rows if codes[k] < 20]
+    assert names == [LETTERS[codes[k]] for k in rows if codes[k] < 20]
     with pytest.raises(CryonbError, match="2 chain names"):
         ca_structure([found, found], names=["A"])
 
 
 def test_unknown_residues_have_no_state_in_the_published_search():
     positions, emissions, codes, _ = case(np.random.default_rng(9), 12)
-    letters = "".join(AMINO_ACIDS[code] for code in codes)
+    letters = "".join(LETTERS[code] for code in codes)
     whole = align(positions, emissions, letters, method="published")
     found = align(positions, emissions, letters[:5] + "X" + letters[5:], method="published")
     assert found.states[5] == -1
@@ -349,7 +349,7 @@ def test_a_real_trace_among_noise(data):
     )
     atoms = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
     names = gemmi.one_letter_code(list(atoms.residues.name[atoms.residue]))
-    codes = np.array([AMINO_ACIDS.index(letter.upper()) for letter in names])
+    codes = np.array([LETTERS.index(letter.upper()) for letter in names])
     n = len(codes)
     noise = atoms.position[rng.integers(n, size=n)] + rng.normal(0, 3, (n, 3))
     apart = np.linalg.norm(noise[:, None] - atoms.position[None], axis=2).min(axis=1)
