@@ -8,14 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryonb.errors import CryonbError
-from cryonb.trace.hidden_markov import (
-    LETTERS,
-    ChainModel,
-    best_path,
-    check_states,
-    published_path,
-)
+from cryonb.trace.hidden_markov import LETTERS, ChainModel, check_states
 from cryonb.trace.posterior import posterior
+from cryonb.trace.viterbi import best_path, published_path
 
 __all__ = ["ChainAlignment", "align", "align_chains", "ca_structure"]
 
