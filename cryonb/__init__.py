@@ -45,6 +45,8 @@ _HOMES = {
     "refine": "cryonb.fitting.refine",
     # trace
     "align": "cryonb.trace.alignment",
+    "sequence_from_map": "cryonb.trace.sequence",
+    "trace_chains": "cryonb.trace.chains",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cryonb.volume import Volume
 
 if TYPE_CHECKING:
-    from cryonb.results import BackboneMap, MapGraph, SecondaryStructureMap
+    from cryonb.results import BackboneMap, MapGraph, SecondaryStructureMap, TracedModel
 
 __all__ = ["DensityMap"]
 
@@ -269,6 +269,19 @@ class DensityMap(Volume):
         from cryonb.results import BackboneMap
 
         return BackboneMap(**vars(predict_backbone(self, **options)))
+
+    def trace(self, sequence=None, **options) -> TracedModel:
+        """Trace Cα chains, with a sequence or without: see `cryonb.trace.pipeline.trace`.
+
+        Returns
+        -------
+        TracedModel
+            With `.model`, `.table`, `.evaluate(truth)` and `.save(folder)`.
+        """
+        from cryonb.results import TracedModel
+        from cryonb.trace.pipeline import trace
+
+        return TracedModel(**vars(trace(self, sequence, **options)))
 
     # ---- judge ----------------------------------------------------------------------------------
 

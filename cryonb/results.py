@@ -10,9 +10,10 @@ import numpy as np
 from cryonb.graph.density_graph import DensityGraph
 from cryonb.grid import Grid
 from cryonb.predict.backbone import BackbonePrediction
+from cryonb.trace.pipeline import Trace
 from cryonb.volume import CLASSES, ProbabilityVolume
 
-__all__ = ["BackboneMap", "MapField", "MapGraph", "SecondaryStructureMap"]
+__all__ = ["BackboneMap", "MapField", "MapGraph", "SecondaryStructureMap", "TracedModel"]
 
 #: Voxels along an edge that a field is read at to be shown: the viewer's own limit.
 _SHOWN = 200
@@ -178,6 +179,34 @@ class BackboneMap(BackbonePrediction):
         return [
             write_map(self.heat[name], folder / f"{stem}_{name}.mrc") for name in self.heat.classes
         ]
+
+
+class TracedModel(Trace):
+    """Cα chains in a map: what `trace` gives."""
+
+    def evaluate(self, truth, **options):
+        """Judge the chains by the true model: see `cryonb.evaluate.chain.compare_chains`.
+
+        Returns
+        -------
+        ChainComparison
+            With `.summary`, `.chains`, `.residues` and `.save(folder)`.
+        """
+        from cryonb.evaluate.chain import compare_chains
+
+        return compare_chains(self.model, truth, **options)
+
+    def save(self, folder, *, stem: str | None = None) -> list[Path]:
+        """Write `<stem>_trace.cif` and `<stem>_trace.csv` into a folder, made if need be."""
+        from cryonb.files.model import write_model
+        from cryonb.files.tables import write_tables
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = stem or self.density.name or "map"
+        model = write_model(self.model, folder / f"{stem}_trace.cif")
+        write_tables(folder, **{f"{stem}_trace": self.table})
+        return [model, folder / f"{stem}_trace.csv"]
 
 
 class MapGraph(DensityGraph):

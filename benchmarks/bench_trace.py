@@ -1,0 +1,211 @@
+"""Chains traced without a sequence, residue types from density, registers, directions.
+
+    python benchmarks/bench_trace.py chains    [--domains 60] [--rows chains.csv]
+    python benchmarks/bench_trace.py sequence  [--domains 12] [--rows sequence.csv]
+    python benchmarks/bench_trace.py real      [--rows real.csv]
+
+Rows go to a file, so that a run that was cut off goes on; a summary is printed at the end. Domains
+are those of the test part of `cryonb.train.library.split`, which the classifiers have not seen, and
+maps are Fourier maps at the structure's own B. Needs CRYONB_DATA.
+
+chains: candidates are true Cα atoms, moved by a Gaussian error of some r.m.s. length, without some,
+with false ones (within about 5 Å of the chain, no closer than 2 Å to another candidate), all of
+score 0.9. "right" is the share of traced steps between true neighbours, "found" the share of steps
+between neighbours that are both there, "covered" the share of residues on a right step, "directed"
+the share of residues on paths whose direction is right, of those on paths of right steps mostly.
+
+sequence, real: residue types by the true backbone, or Cα atoms, then stretches of 10, 20 and 40
+residues in the whole sequence (a stretch every 10 residues): share right, z right and wrong.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pandas as pd
+
+from cryonb import Atoms, open_map, open_model
+from cryonb.simulate.fourier import fourier_map
+from cryonb.trace.chains import trace_chains
+from cryonb.trace.residue_frames import read_frames
+from cryonb.trace.sequence import sequence_from_map
+from cryonb.train.library import split
+
+CASES = {
+    "exact": (0.0, 0.0, 0.0),
+    "error 0.5 Å": (0.5, 0.0, 0.0),
+    "10 % missing": (0.0, 0.1, 0.0),
+    "20 % false": (0.0, 0.0, 0.2),
+    "all": (0.5, 0.1, 0.2),
+}
+REAL = {
+    "20026": ("20026/emd20026_prot.mrc.gz", "20026/3ajo_fitted_refined.pdb", 1.75),
+    "6272": ("6272/6272_zone4A.mrc.gz", "6272/3j9s.pdb", 2.6),
+    "30342": ("30342/390_emd_30342_A_z4.mrc.gz", "30342/390_7cec_A.cif", 3.9),
+}
+
+
+def domains(folder, count):
+    part = split(pd.read_csv(folder / "INDEX.csv"))
+    names = [name for name in part.index[part == "test"] if name.startswith("scope")]
+    step = max(len(names) // count, 1)
+    return names[::step][:count]
+
+
+def candidates(points, rng, error, missing, false):
+    """Positions, and the residue of each, -1 for a false one."""
+    kept = rng.random(len(points)) >= missing
+    found = points[kept] + rng.normal(0, error / np.sqrt(3), (kept.sum(), 3))
+    residue = np.flatnonzero(kept)
+    for _ in range(round(false * len(found))):
+        while True:
+            point = points[rng.integers(len(points))] + rng.normal(0, 3, 3)
+            if np.linalg.norm(found - point, axis=1).min() > 2:
+                break
+        found, residue = np.vstack([found, point]), np.append(residue, -1)
+    order = rng.permutation(len(found))
+    return found[order], residue[order]
+
+
+def judge(trace, residue, stretch):
+    right = steps = turned = known = 0
+    on = set()
+    for path in trace.paths:
+        at = residue[path]
+        change = np.diff(at)
+        good = (np.abs(change) == 1) & (at[1:] >= 0) & (at[:-1] >= 0)
+        good &= stretch[at[1:]] == stretch[at[:-1]]
+        right, steps = right + good.sum(), steps + len(good)
+        on |= set(at[1:][good]) | set(at[:-1][good])
+        known += len(path)
+        turned += len(path) * (change[good].sum() > 0)
+    there = np.isin(np.arange(len(stretch)), residue)
+    possible = (there[1:] & there[:-1] & (stretch[1:] == stretch[:-1])).sum()
+    lengths = [len(path) for path in trace.paths]
+    return {
+        "steps": steps, "right": right, "possible": possible, "covered": len(on),
+        "residues": len(stretch), "mean_length": np.mean(lengths) if lengths else 0,
+        "longest": max(lengths, default=0), "traced": known, "directed": turned,
+    }  # fmt: skip
+
+
+def chain_rows(folder, arguments, done):
+    for number, name in enumerate(domains(folder, arguments.domains)):
+        atoms = Atoms.from_structure(open_model(folder / name))
+        frames = read_frames(atoms, backbone=False)
+        maps = {0.0: None} | {
+            d: fourier_map(atoms, resolution=d, voxel_size=1.0, margin=6.0)
+            for d in (3.0, 4.0)
+            if (name, "all", d) not in done
+        }
+        for case, how in CASES.items():
+            for d in (0.0, 3.0, 4.0) if case == "all" else (0.0,):
+                if (name, case, d) in done:
+                    continue
+                rng = np.random.default_rng((number, list(CASES).index(case)))
+                points, residue = candidates(frames.position, rng, *how)
+                begin = time.perf_counter()
+                found = trace_chains(points, volume=maps[d], resolution=d or None)
+                row = {"file": name, "case": case, "map": d}
+                row |= judge(found, residue, frames.stretch)
+                yield row | {"spread": found.spread, "seconds": time.perf_counter() - begin}
+
+
+def chain_summary(rows):
+    sums = rows.groupby(["case", "map"], sort=False).sum(numeric_only=True)
+    return pd.DataFrame({
+        "right": sums.right / sums.steps, "found": sums.right / sums.possible,
+        "covered": sums.covered / sums.residues, "directed": sums.directed / sums.traced,
+    }).join(rows.groupby(["case", "map"])[["mean_length", "longest", "spread"]].mean())  # fmt: skip
+
+
+def register_rows(atoms, volume, resolution, **keys):
+    alpha = atoms.select(atoms.name == "CA")
+    for frame, model in (("N, CA, C", atoms), ("CA", alpha)):
+        found = sequence_from_map(model, volume, resolution=resolution)
+        names = np.where(found.residues.name == "MSE", "MET", found.residues.name)
+        ranks = found.residues[["best", "second", "third"]].to_numpy() == names[:, None]
+        letters = gemmi.one_letter_code(list(names)).upper()
+        row = {
+            **keys, "resolution": resolution, "frame": frame, "residues": len(names),
+            "top1": ranks[:, 0].mean(), "top3": ranks.any(axis=1).mean(),
+        }  # fmt: skip
+        for long in (10, 20, 40):
+            right, z = [], []
+            for begin in range(0, len(names) - long + 1, 10):
+                cut = slice(begin, begin + long)
+                if found.residues.stretch[cut].nunique() > 1:
+                    continue
+                part = alpha.select(np.isin(alpha.residue, np.unique(alpha.residue)[cut]))
+                placed = sequence_from_map(
+                    part, None, letters, emission=found.probability[cut], shuffles=100
+                ).placements.iloc[0]
+                right.append(placed.start == begin)
+                z.append(placed.z)
+            right, z = np.array(right, dtype=bool), np.array(z)
+            row |= {
+                f"n{long}": len(z), f"right{long}": right.sum(), f"z_right{long}": z[right].sum(),
+                f"z_wrong{long}": z[~right].sum(), f"sure{long}": (z >= 4).sum(),
+                f"sure_right{long}": (right & (z >= 4)).sum(),
+            }  # fmt: skip
+        yield row
+
+
+def sequence_rows(folder, arguments, done):
+    for name in domains(folder, arguments.domains):
+        atoms = Atoms.from_structure(open_model(folder / name))
+        for d in (2.0, 2.5, 3.0, 3.5, 4.0):
+            if (name, d) not in done:
+                volume = fourier_map(atoms, resolution=d, voxel_size=min(1.0, d / 2.5), margin=8.0)
+                yield from register_rows(atoms, volume, d, file=name)
+
+
+def real_rows(folder, arguments, done):
+    for name, (density, model, d) in REAL.items():
+        if (name, d) not in done:
+            atoms = Atoms.from_structure(open_model(folder / model))
+            yield from register_rows(atoms, open_map(folder / density), d, file=name)
+
+
+def register_summary(rows, by):
+    sums = rows.groupby([by, "frame"], sort=False).sum(numeric_only=True)
+    out = rows.groupby([by, "frame"], sort=False)[["top1", "top3"]].mean()
+    for long in (10, 20, 40):
+        n, right = sums[f"n{long}"], sums[f"right{long}"]
+        out[f"right{long}"] = right / n
+        out[f"z_right{long}"] = sums[f"z_right{long}"] / right
+        out[f"z_wrong{long}"] = sums[f"z_wrong{long}"] / (n - right)
+        out[f"sure{long}"] = sums[f"sure{long}"] / n
+        out[f"true_if_sure{long}"] = sums[f"sure_right{long}"] / sums[f"sure{long}"]
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("chains", "sequence", "real"))
+    parser.add_argument("--domains", type=int, default=12)
+    parser.add_argument("--rows", type=Path)
+    arguments = parser.parse_args()
+    path = arguments.rows or Path(f"bench_trace_{arguments.what}.csv")
+    data = Path(os.environ["CRYONB_DATA"])
+    keys = ["file", "case", "map"] if arguments.what == "chains" else ["file", "resolution"]
+    done = set()
+    if path.exists():
+        done = set(pd.read_csv(path)[keys].itertuples(index=False, name=None))
+    make = {"chains": chain_rows, "sequence": sequence_rows, "real": real_rows}[arguments.what]
+    folder = data / ("maps" if arguments.what == "real" else "structures")
+    for row in make(folder, arguments, done):
+        pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    rows = pd.read_csv(path)
+    if arguments.what == "chains":
+        table = chain_summary(rows)
+    else:
+        table = register_summary(rows, "file" if arguments.what == "real" else "resolution")
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""From a map to Cα chains: predict, pick, then thread a sequence or trace without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cryonb.atoms import AMINO_ACIDS
+from cryonb.errors import CryonbError
+from cryonb.trace.alignment import ChainAlignment, align_chains, ca_structure
+from cryonb.trace.chains import ChainTrace, trace_chains
+from cryonb.trace.peaks import Peaks, find_ca
+from cryonb.volume import Volume
+
+__all__ = ["Trace", "trace"]
+
+
+@dataclass(frozen=True, repr=False)
+class Trace:
+    """Chains of Cα atoms in a map.
+
+    Attributes
+    ----------
+    model : gemmi.Structure
+        Cα atoms; B is the confidence from 0 to 100. Residues without a sequence are UNK.
+    peaks : Peaks
+        The candidates.
+    chains : tuple of ChainAlignment, or ChainTrace
+        The first where sequences were given, one each.
+    density : Volume
+        The map.
+    """
+
+    model: object
+    peaks: Peaks
+    chains: tuple[ChainAlignment, ...] | ChainTrace
+    density: Volume
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a chain of the model.
+
+        chain, n (residues), length (of its sequence, or n), fragments, confidence (mean of B / 100)
+        and direction (logit that it goes from N to C; NaN if nothing told, or a sequence was
+        threaded, which has a direction).
+        """
+        rows = []
+        chains = self.chains
+        if isinstance(chains, ChainTrace):
+            length, pieces = [len(path) for path in chains.paths], [1] * len(chains)
+            direction = list(chains.direction)
+        else:
+            chains = [chain for chain in chains if chain.placed > 0]
+            length, pieces = map(len, chains), (len(chain.fragments) for chain in chains)
+            direction = [float("nan")] * len(chains)
+        for chain, long, number, logit in zip(
+            self.model[0], length, pieces, direction, strict=True
+        ):
+            b_iso = [atom.b_iso for residue in chain for atom in residue]
+            rows.append({
+                "chain": chain.name, "n": len(chain), "length": long, "fragments": number,
+                "confidence": sum(b_iso) / len(b_iso) / 100, "direction": logit,
+            })  # fmt: skip
+        names = ("chain", "n", "length", "fragments", "confidence", "direction")
+        return pd.DataFrame(rows, columns=names)
+
+    def __repr__(self) -> str:
+        placed = sum(len(chain) for chain in self.model[0])
+        return (
+            f"<{type(self).__name__}: {placed} Cα atoms in {len(self.model[0])} chains, of "
+            f"{len(self.peaks)} candidates>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.table.round(2).to_html(index=False)
+
+
+def trace(
+    volume: Volume, sequence: str | Sequence[str] | None = None, *, peaks: Peaks | None = None,
+    weights="backbone", threshold: float = 0.3, device: str | None = None, progress: bool = True,
+    **options,
+) -> Trace:  # fmt: skip
+    """Trace Cα chains in a map.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    sequence : str or sequence of str, optional
+        One-letter codes; a string a chain, so a homomer has the same one several times. Without
+        one, fragments are traced through the candidates.
+    peaks : Peaks, optional
+        Candidates found before, which the network is then not asked for.
+    weights, device, progress
+        Of the network: see `cryonb.predict.backbone.predict_backbone`.
+    threshold : float
+        Least score of a candidate.
+    **options
+        Of `cryonb.trace.alignment.align_chains` (with a sequence) or of
+        `cryonb.trace.chains.trace_chains`.
+
+    Returns
+    -------
+    Trace
+        With `.model`, `.table`, `.peaks` and `.chains`.
+
+    Raises
+    ------
+    WeightsError
+        If there are neither candidates nor weights.
+    CryonbError
+        If no candidate is found, or a sequence is to be threaded through candidates whose amino
+        acids are not known.
+
+    Notes
+    -----
+    The result is as good as the candidates. Side chains and the other backbone atoms are not built.
+    """
+    heat = None
+    if peaks is None:
+        from cryonb.predict.backbone import predict_backbone
+
+        found = predict_backbone(volume, weights=weights, device=device, progress=progress)
+        heat = found.heat
+        peaks = find_ca(heat["CA"], classes=found.residue, threshold=threshold)
+    else:
+        peaks = peaks.above(threshold)
+    if not len(peaks):
+        raise CryonbError(
+            f"Cα candidates were expected, but none has a score of {threshold:g}; give a lower "
+            "threshold=."
+        )
+    if sequence is None:
+        options.setdefault("heat", heat)
+        chains = trace_chains(peaks, volume=volume, **options)
+        return Trace(chains.structure(), peaks, chains, volume)
+    sequences = [sequence] if isinstance(sequence, str) else list(sequence)
+    if not sequences:
+        raise CryonbError("At least one sequence was expected, but none was given; give a string.")
+    if peaks.classes != AMINO_ACIDS:
+        raise CryonbError(
+            "Candidates with probabilities of the 20 amino acids were expected, to thread a "
+            f"sequence, but their classes are {', '.join(peaks.classes) or 'none'}; give find_ca "
+            "classes=, or no sequence."
+        )
+    chains = tuple(align_chains(peaks.position, peaks.emission, sequences, **options))
+    return Trace(ca_structure(chains), peaks, chains, volume)
