@@ -134,7 +134,7 @@ def trace_chains(
     Raises
     ------
     CryonbError
-        If positions are no (n, 3), or a probability is none.
+        If positions are no (n, 3), a probability is none, or the map is empty at the candidates.
 
     Notes
     -----
@@ -203,7 +203,7 @@ def _between(volume, positions, pairs):
     """Logits of steps by the least density on the line between their ends."""
     if volume is None or not len(pairs):
         return np.zeros(len(pairs))
-    level = np.nanmedian(volume.sample(positions))
+    level = np.median(np.nan_to_num(volume.sample(positions)))
     if not level > 0:
         raise CryonbError(
             "A map with positive density at the candidates was expected, but its median there is "

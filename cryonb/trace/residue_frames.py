@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from cryonb.atoms import KIND_PROTEIN, Atoms, Residues
-from cryonb.errors import ModelError
+from cryonb.errors import CryonbError, ModelError
 from cryonb.volume import Volume
 
 __all__ = ["ResidueFrames", "half_ball", "path_frames", "read_frames", "side_lattice"]
@@ -93,7 +93,12 @@ class ResidueFrames:
         from scipy.ndimage import gaussian_filter1d
 
         at = np.nan_to_num(volume.sample(self.position)).astype(np.float64)
-        middle = max(float(np.median(at)), 1e-12)
+        middle = float(np.median(at))
+        if not middle > 0:
+            raise CryonbError(
+                f"A map with positive density at the Cα atoms was expected, but its median there "
+                f"is {middle:.3g}; check that map and model are in one frame."
+            )
         level = np.empty(len(at))
         for stretch in np.unique(self.stretch):
             rows = np.flatnonzero(self.stretch == stretch)

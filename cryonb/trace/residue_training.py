@@ -203,8 +203,10 @@ def main() -> None:
     make_all(arguments.folder, arguments.work, arguments.passes)
     weights, report = fit(arguments.work)
     small = {key: np.ascontiguousarray(value, dtype=np.float16) for key, value in weights.items()}
+    count = len(list((arguments.work / "train").glob("*.npz")))
+    about = {"maps": str(count), "validation": "; ".join(report)}
     with written_beside(FILE) as beside:
-        save_file(small, beside, metadata={"validation": "; ".join(report)})
+        save_file(small, beside, metadata=about)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ class MapSequence:
         name at the best register, "" for none).
     placements : pandas.DataFrame
         A row a stretch of uninterrupted chain: stretch, chain, first, last (numbers), n, sequence
-        (which of those given), start (place, from 0, of the stretch's first residue; negative if
-        it begins before), forward (False if it reads better backwards), score (sum of log ratios
-        to chance), next (the second best), z and p (against shuffled sequences), identity (share of
-        residues whose name in the model is the placed one). Empty without a sequence.
+        (which of those given), start (place, from 0, of the residue that is read first; negative
+        if the stretch begins before), forward (False if it is read backwards), score (sum of log
+        ratios to chance), next (the second best), z and p (against shuffled sequences), identity
+        (share of residues whose name in the model is the placed one). Empty without a sequence.
     probability : ndarray of float64, shape (n, 20)
         Columns as `cryonb.atoms.AMINO_ACIDS`.
     positions : ndarray of float64, shape (n, 3)
@@ -115,7 +115,7 @@ def sequence_from_map(
         Whether an emission is multiplied with the density's probabilities (over the frequencies of
         the amino acids); False: it is taken instead.
     either_way : bool
-        Of Cα atoms alone: whether stretches are read backwards as well.
+        Of Cα atoms alone: whether stretches are read backwards as well, to see which way is better.
     shuffles : int
         Shuffled sequences whose best registers are compared with.
     rng : numpy.random.Generator, optional

@@ -88,6 +88,20 @@ def test_emissions_that_know_find_the_register(certain):
     assert (chain.states[10:40] >= 0).mean() > 0.9
 
 
+def test_a_trace_that_runs_backwards_is_read_backwards(certain, atoms, density):
+    structure, sequence, emission = certain
+    found = sequence_from_map(
+        structure, None, sequence, emission=emission[::-1], either_way=True, shuffles=20
+    )
+    row = found.placements.iloc[0]
+    assert (row.start, row.forward) == (10, False)
+    assert found.residues.placed[29] == AMINO_ACIDS[LETTERS.find(sequence[10])]
+    # By density, frames turn with the direction.
+    alpha = atoms.select(atoms.name == "CA")
+    one = sequence_from_map(alpha, density, "A" * len(alpha), either_way=True, shuffles=5)
+    assert one.placements.forward.mean() > 0.5
+
+
 def test_emissions_of_nothing_are_not_believed(certain):
     structure, sequence, _ = certain
     p = []
@@ -183,6 +197,8 @@ def test_bad_input_is_refused(certain, atoms, density):
         sequence_from_map(structure, None, "MK1", emission=emission)
     with pytest.raises(CryonbError, match="resolution="):
         sequence_from_map(atoms, nb.DensityMap(density.values, density.grid))
+    with pytest.raises(CryonbError, match="in one frame"):
+        sequence_from_map(atoms.moved_to(atoms.position + 500), density)
     with pytest.raises(CryonbError, match="A sequence was expected to align"):
         sequence_from_map(structure, None, emission=emission).align()
     peaks = Peaks(np.zeros((1, 3)), np.ones(1), np.empty((1, 0)))
