@@ -1,12 +1,12 @@
 """Chains traced without a sequence, residue types from density, registers, directions.
 
-    python benchmarks/bench_trace.py chains    [--domains 60] [--rows chains.csv]
+    python benchmarks/bench_trace.py [chains]  [--domains 60] [--rows chains.csv]
     python benchmarks/bench_trace.py sequence  [--domains 12] [--rows sequence.csv]
     python benchmarks/bench_trace.py real      [--rows real.csv]
 
-Rows go to a file, so that a run that was cut off goes on; a summary is printed at the end. Domains
-are those of the test part of `cryonb.train.library.split`, which the classifiers have not seen, and
-maps are Fourier maps at the structure's own B. Needs CRYONB_DATA.
+With --rows, rows go to a file, so that a run that was cut off goes on; a summary is printed at the
+end. Domains are those of the test part of `cryonb.train.library.split`, which the classifiers have
+not seen, and maps are Fourier maps at the structure's own B. Needs CRYONB_DATA.
 
 chains: candidates are true Cα atoms, moved by a Gaussian error of some r.m.s. length, without some,
 with false ones (within about 5 Å of the chain, no closer than 2 Å to another candidate), all of
@@ -185,21 +185,23 @@ def register_summary(rows, by):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("chains", "sequence", "real"))
+    parser.add_argument("what", nargs="?", choices=("chains", "sequence", "real"), default="chains")
     parser.add_argument("--domains", type=int, default=12)
-    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--rows", type=Path, help="file of rows, by which a run goes on")
     arguments = parser.parse_args()
-    path = arguments.rows or Path(f"bench_trace_{arguments.what}.csv")
+    path = arguments.rows
     data = Path(os.environ["CRYONB_DATA"])
     keys = ["file", "case", "map"] if arguments.what == "chains" else ["file", "resolution"]
-    done = set()
-    if path.exists():
-        done = set(pd.read_csv(path)[keys].itertuples(index=False, name=None))
+    # The numbers of entries are to stay text.
+    rows = [pd.read_csv(path, dtype={"file": str})] if path and path.exists() else []
+    done = set(rows[0][keys].itertuples(index=False, name=None)) if rows else set()
     make = {"chains": chain_rows, "sequence": sequence_rows, "real": real_rows}[arguments.what]
     folder = data / ("maps" if arguments.what == "real" else "structures")
     for row in make(folder, arguments, done):
-        pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
-    rows = pd.read_csv(path)
+        rows.append(pd.DataFrame([row]))
+        if path:
+            rows[-1].to_csv(path, mode="a", header=not path.exists(), index=False)
+    rows = pd.concat(rows, ignore_index=True)
     if arguments.what == "chains":
         table = chain_summary(rows)
     else:
