@@ -47,6 +47,8 @@ _HOMES = {
     "align": "cryonb.trace.alignment",
     "sequence_from_map": "cryonb.trace.sequence",
     "trace_chains": "cryonb.trace.chains",
+    "rebuild_backbone": "cryonb.trace.rebuild",
+    "add_side_chains": "cryonb.trace.side_chains",
     # judge
     "Benchmark": "cryonb.comparison",
     "benchmark": "cryonb.comparison",
