@@ -10,7 +10,9 @@ simulated map at 3 Å, and from the chain in reverse order, where a reversed cha
 are oxygens more than 1.5 Å off; outliers are φ, ψ where known structures have less than 5 % of the
 uniform density. Side chains: on true backbones with maps simulated at 2, 3 and 4 Å; beside them the
 most frequent rotamer of each type, the choice without a map, and maps on rebuilt backbones. Proline
-is left out. χ1 is right within 40°. --real: two measured maps. Needs CRYONB_DATA.
+is left out. χ1 is right within 40°. --real: two measured maps; the weights of
+the density were chosen on these and on the validation part, so they are no unseen test of them.
+Needs CRYONB_DATA.
 """
 
 import argparse
