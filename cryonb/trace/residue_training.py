@@ -2,14 +2,16 @@
 
     python -m cryonb.trace.residue_training FOLDER WORK
 
-FOLDER holds structures and their INDEX.csv. Rows of density go to WORK, a file a structure, so that
-a run that was cut off goes on; then the classifiers are fitted to them and written beside this
-module. The test parts of `cryonb.train.library.split` are not read.
+FOLDER holds structures and their INDEX.csv. Rows of density go to WORK, a file a map, so that a run
+that was cut off goes on; then the classifiers are fitted to them and written beside this module,
+with residue_types.json, which says from what. The test part of `cryonb.train.library.split` is not
+read.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +26,12 @@ from cryonb.files.atomic import written_beside
 from cryonb.files.model import read_model
 from cryonb.grid import Grid
 from cryonb.simulate.experiment import Experiment, experimental_map
+from cryonb.trace.known import REAL_MAPS
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
 from cryonb.trace.residue_types import FILE, features
 
-__all__ = ["draw_experiment", "fit", "make_rows"]
+__all__ = ["draw_experiment", "fit", "make_rows", "planned"]
 
-#: Seen by the real maps that the classifiers are judged on; as in `recipes/backbone.toml`.
-EXCLUDED = ("pool_protein/7cec_A.pdb.gz", "pool_protein/4oyn_A.pdb.gz", "pool_nucleic/1sfo.pdb.gz")
 #: Resolutions in Å, most residues of a structure, and maps a structure.
 _FINEST, _COARSEST, _LONGEST = 1.7, 4.4, 350
 #: Å: errors of Cα positions, of whole backbones and of traces.
@@ -102,32 +103,47 @@ def residue_types(names) -> np.ndarray:
     return np.where(np.array(AMINO_ACIDS)[place] == names, place, -1)
 
 
-def make_all(folder: Path, work: Path, passes: int) -> None:
-    """Write rows of all structures of the training and validation parts that are not there yet."""
+def planned(folder: Path, maps: int) -> pd.DataFrame:
+    """List the maps to make: file, part, pass and place, in an order that mixes all kinds.
+
+    A longer list begins with a shorter one.
+    """
     from cryonb.train.library import split
 
     index = pd.read_csv(folder / "INDEX.csv")
-    part = split(index, exclude=EXCLUDED)
+    part = split(index, exclude=REAL_MAPS)
     length = index.set_index("file")["n_residues"]
     names = [n for n in part.index if 40 <= length[n] <= _LONGEST and "nucleic" not in n]
-    for number in range(passes):
-        # Shuffled, so that what is there after any time is of all kinds.
-        for place in tqdm(np.random.default_rng((_SEED, number)).permutation(len(names))):
-            name = names[place]
-            path = work / part[name] / f"{name.replace('/', '_')}_{number}.npz"
-            if part[name] in ("train", "validation") and not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                rng = np.random.default_rng((_SEED, number, place))
-                rows = make_rows(read_model(folder / name), rng)
-                with written_beside(path) as beside, beside.open("wb") as file:
-                    np.savez(file, **rows)
+    seen = ("train", "validation")
+    rows, number = [], 0
+    while len(rows) < maps:
+        order = np.random.default_rng((_SEED, number)).permutation(len(names)).tolist()
+        rows += [(names[k], part[names[k]], number, k) for k in order if part[names[k]] in seen]
+        number += 1
+    return pd.DataFrame(rows[:maps], columns=["file", "part", "pass", "place"])
 
 
-def read_rows(work: Path, part: str, kind: str):
+def _rows_file(work: Path, row) -> Path:
+    return work / f"{row.file.replace('/', '_')}_{row.number}.npz"
+
+
+def make_all(folder: Path, work: Path, plan: pd.DataFrame) -> None:
+    """Write the rows of all maps that are not there yet."""
+    work.mkdir(parents=True, exist_ok=True)
+    for row in tqdm(plan.rename(columns={"pass": "number"}).itertuples(), total=len(plan)):
+        path = _rows_file(work, row)
+        if not path.exists():
+            rng = np.random.default_rng((_SEED, row.number, row.place))
+            rows = make_rows(read_model(folder / row.file), rng)
+            with written_beside(path) as beside, beside.open("wb") as file:
+                np.savez(file, **rows)
+
+
+def read_rows(work: Path, plan: pd.DataFrame, part: str, kind: str):
     """Read what `make_all` wrote: features, targets and the resolution of each row."""
     columns = []
-    for path in sorted((work / part).glob("*.npz")):
-        with np.load(path) as stored:
+    for row in plan[plan["part"] == part].rename(columns={"pass": "number"}).itertuples():
+        with np.load(_rows_file(work, row)) as stored:
             x = stored[kind].astype(np.float32)
             d = np.full(len(x), stored["resolution"])
             target = stored["trace_type" if kind == "direction" else f"{kind}_type"]
@@ -135,22 +151,22 @@ def read_rows(work: Path, part: str, kind: str):
     return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
 
 
-def fit(work: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+def fit(work: Path, plan: pd.DataFrame) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
     """Fit the classifiers to the rows.
 
     Returns
     -------
     weights : dict of ndarray
         What `cryonb.trace.residue_types` reads.
-    report : list of str
-        Accuracy on the validation part.
+    report : dict
+        Rows, accuracy and cross-entropy on the validation part, for each classifier.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
-    weights, report = {}, []
+    weights, report = {}, {}
     for kind in ("backbone", "trace"):
-        x, target, d = read_rows(work, "train", kind)
+        x, target, d = read_rows(work, plan, "train", kind)
         known = target >= 0
         x, target = features(x, d)[known], target[known]
         mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -170,20 +186,25 @@ def fit(work: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         ):
             weights |= {f"{kind}.w{number}": w, f"{kind}.b{number}": b}
         weights["frequency"] = np.bincount(target, minlength=20) / len(target)
-        x, target, d = read_rows(work, "validation", kind)
+        x, target, d = read_rows(work, plan, "validation", kind)
         chance = network.predict_proba((features(x, d) - mean) / scale)
         right = chance.argmax(axis=1) == target
         entropy = -np.log(chance[np.arange(len(target)), target]).mean()
-        report.append(f"{kind}: accuracy {right.mean():.3f}, cross-entropy {entropy:.3f}")
-    x, _, d = read_rows(work, "train", "direction")
+        report[kind] = _scores(right, cross_entropy=entropy)
+    x, _, d = read_rows(work, plan, "train", "direction")
     x = _with_resolution(x, d)
     linear = LogisticRegression(C=0.01, fit_intercept=False, max_iter=100)
     linear.fit(np.vstack([x, -x]), np.repeat([1, 0], len(x)))
     weights["direction"] = linear.coef_[0]
-    x, _, d = read_rows(work, "validation", "direction")
+    x, _, d = read_rows(work, plan, "validation", "direction")
     right = _with_resolution(x, d) @ linear.coef_[0] > 0
-    report.append(f"direction: accuracy {right.mean():.3f}")
+    report["direction"] = _scores(right)
     return weights, report
+
+
+def _scores(right: np.ndarray, **others: float) -> dict[str, float]:
+    found = {"accuracy": right.mean(), **others}
+    return {"rows": len(right)} | {key: round(float(value), 4) for key, value in found.items()}
 
 
 def _with_resolution(change, d):
@@ -198,15 +219,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--passes", type=int, default=3, help="maps a structure; 0 to fit alone")
+    parser.add_argument("--maps", type=int, default=600, help="of both parts (%(default)s)")
     arguments = parser.parse_args()
-    make_all(arguments.folder, arguments.work, arguments.passes)
-    weights, report = fit(arguments.work)
+    plan = planned(arguments.folder, arguments.maps)
+    make_all(arguments.folder, arguments.work, plan)
+    weights, report = fit(arguments.work, plan)
     small = {key: np.ascontiguousarray(value, dtype=np.float16) for key, value in weights.items()}
-    count = len(list((arguments.work / "train").glob("*.npz")))
-    about = {"maps": str(count), "validation": "; ".join(report)}
     with written_beside(FILE) as beside:
-        save_file(small, beside, metadata=about)
+        save_file(small, beside)
+    about = {
+        "command": f"python -m cryonb.trace.residue_training FOLDER WORK --maps {arguments.maps}",
+        "seed": _SEED,
+        "validation": report,
+        "maps": plan[["file", "part", "pass"]].values.tolist(),
+    }
+    with written_beside(FILE.with_suffix(".json")) as beside:
+        beside.write_text(json.dumps(about, indent=0) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Residue types by density, registers against plain loops, and the classifiers' symmetries."""
 
+import json
+
 import gemmi
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +18,8 @@ from cryonb.simulate.fourier import fourier_map
 from cryonb.trace.hidden_markov import BACKGROUND, LETTERS
 from cryonb.trace.peaks import Peaks
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
-from cryonb.trace.residue_training import loosen, make_rows, residue_types
-from cryonb.trace.residue_types import direction_logit
+from cryonb.trace.residue_training import loosen, make_rows, planned, residue_types
+from cryonb.trace.residue_types import FILE, direction_logit
 from cryonb.trace.sequence import _slide, sequence_from_map
 
 
@@ -204,6 +207,21 @@ def test_bad_input_is_refused(certain, atoms, density):
     peaks = Peaks(np.zeros((1, 3)), np.ones(1), np.empty((1, 0)))
     with pytest.raises(CryonbError, match="20 amino acids"):
         sequence_from_map(structure, None, sequence, emission=peaks)
+
+
+@pytest.mark.data
+def test_the_classifiers_have_seen_nothing_of_the_test_part(data):
+    from cryonb.trace.known import REAL_MAPS
+    from cryonb.train.library import split
+
+    short, long = (planned(data / "structures", maps) for maps in (30, 900))
+    pd.testing.assert_frame_equal(long[:30], short)
+    assert not long.duplicated(["file", "pass"]).any()
+    part = split(pd.read_csv(data / "structures/INDEX.csv"), exclude=REAL_MAPS)
+    about = json.loads(FILE.with_suffix(".json").read_text())
+    assert len(about["maps"]) > 500
+    assert {part[name] for name, *_ in about["maps"]} == {"train", "validation"}
+    assert all(part[name] == of for name, of, _ in about["maps"])
 
 
 @pytest.mark.data
