@@ -4,8 +4,8 @@
 
 FOLDER holds structures and their INDEX.csv. Rows of density go to WORK, a file a map, so that a run
 that was cut off goes on; then the classifiers are fitted to them and written beside this module,
-with residue_types.json, which says from what. The test part of `cryonb.train.library.split` is not
-read.
+with residue_types.json and a manifest of the maps. The test part of `cryonb.train.library.split` is
+not read.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from cryonb.trace.known import REAL_MAPS
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
 from cryonb.trace.residue_types import FILE, features
 
-__all__ = ["draw_experiment", "fit", "make_rows", "planned"]
+__all__ = ["MANIFEST", "draw_experiment", "fit", "make_rows", "planned"]
 
-#: Resolutions in Å, most residues of a structure, and maps a structure.
+#: The maps that the stored classifiers were made from.
+MANIFEST = FILE.with_name("residue_types_manifest.csv")
+#: Resolutions in Å, and most residues of a structure.
 _FINEST, _COARSEST, _LONGEST = 1.7, 4.4, 350
 #: Å: errors of Cα positions, of whole backbones and of traces.
 _JITTER = {True: 0.12, False: 0.25}
@@ -231,10 +233,11 @@ def main() -> None:
         "command": f"python -m cryonb.trace.residue_training FOLDER WORK --maps {arguments.maps}",
         "seed": _SEED,
         "validation": report,
-        "maps": plan[["file", "part", "pass"]].values.tolist(),
     }
     with written_beside(FILE.with_suffix(".json")) as beside:
-        beside.write_text(json.dumps(about, indent=0) + "\n")
+        beside.write_text(json.dumps(about, indent=1) + "\n")
+    with written_beside(MANIFEST) as beside:
+        plan[["file", "part", "pass"]].to_csv(beside, index=False)
 
 
 if __name__ == "__main__":

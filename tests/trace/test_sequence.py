@@ -1,7 +1,5 @@
 """Residue types by density, registers against plain loops, and the classifiers' symmetries."""
 
-import json
-
 import gemmi
 import numpy as np
 import pandas as pd
@@ -18,8 +16,8 @@ from cryonb.simulate.fourier import fourier_map
 from cryonb.trace.hidden_markov import BACKGROUND, LETTERS
 from cryonb.trace.peaks import Peaks
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
-from cryonb.trace.residue_training import loosen, make_rows, planned, residue_types
-from cryonb.trace.residue_types import FILE, direction_logit
+from cryonb.trace.residue_training import MANIFEST, loosen, make_rows, planned, residue_types
+from cryonb.trace.residue_types import direction_logit
 from cryonb.trace.sequence import _slide, sequence_from_map
 
 
@@ -218,10 +216,11 @@ def test_the_classifiers_have_seen_nothing_of_the_test_part(data):
     pd.testing.assert_frame_equal(long[:30], short)
     assert not long.duplicated(["file", "pass"]).any()
     part = split(pd.read_csv(data / "structures/INDEX.csv"), exclude=REAL_MAPS)
-    about = json.loads(FILE.with_suffix(".json").read_text())
-    assert len(about["maps"]) > 500
-    assert {part[name] for name, *_ in about["maps"]} == {"train", "validation"}
-    assert all(part[name] == of for name, of, _ in about["maps"])
+    maps = pd.read_csv(MANIFEST)
+    assert len(maps) > 500
+    assert set(part[maps["file"]]) == {"train", "validation"}
+    assert (part[maps["file"]].to_numpy() == maps["part"]).all()
+    pd.testing.assert_frame_equal(maps, planned(data / "structures", len(maps))[list(maps)])
 
 
 @pytest.mark.data
