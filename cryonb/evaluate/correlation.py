@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from cryonb.atoms import KIND_PROTEIN, Atoms
-from cryonb.errors import CryonbError, GridError
+from cryonb.errors import CryonbError
+from cryonb.evaluate.overlap import check_grid, overlap, overlap_along_chain
+from cryonb.evaluate.residue_voxels import blocks_of, distinct_keys
 from cryonb.grid import Grid
 from cryonb.process.spheres import molecular_mask, voxels_within
 from cryonb.simulate.fourier import fourier_map
@@ -18,12 +19,10 @@ from cryonb.simulate.scattering import electron_coefficients
 from cryonb.simulate.shells import shell_map
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
-__all__ = ["Correlation", "carbon_radius", "correlate", "overlap_along_chain", "usable_resolution"]
+__all__ = ["Correlation", "carbon_radius", "correlate", "usable_resolution"]
 
 # cctbx's main chain of a protein; everything else counts as side chain.
 _MAIN = ("N", "CA", "C", "O", "CB")
-# Pairs of atom and voxel of which the distinct ones are sought together.
-_PAIRS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def correlate(
         * ccc: Σ mc / √(Σ m² Σ c²) over all voxels, c a Gaussian of σ = d/2 on each atom
           (CryoFit: Kirmizialtin et al. 2015, Methods Enzymol. 558, 497).
         * smoc: the same over the voxels near a window of consecutive residues, see
-          `overlap_along_chain`.
+          `cryonb.evaluate.overlap.overlap_along_chain`.
 
         Values are NaN where there is nothing to correlate.
 
@@ -183,7 +182,7 @@ def correlate(
     inside = molecular_mask(atoms, grid).values.ravel() > 0
     if model_map is None:
         model_map = fourier_map(atoms, grid, resolution=d, periodic=periodic, device=device)
-    _check_grid(volume, model_map)
+    check_grid(volume, model_map)
     pair = _Pair(volume, model_map)
     top_map, top_model = (_highest(values, int(inside.sum())) for values in (pair.m, pair.c))
     b_iso = float(atoms.b_iso.mean())
@@ -240,93 +239,6 @@ def _local_resolution(resolution, atoms: Atoms, grid: Grid) -> np.ndarray:
     return np.maximum(found, 2 * max(grid.voxel_size))
 
 
-def overlap(a, b) -> float:
-    """Give Σ ab / √(Σ a² Σ b²) of two arrays of one shape; NaN where one of them is zero."""
-    a, b = (np.asarray(part, dtype=np.float64).ravel() for part in (a, b))
-    norm = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 0 else np.nan
-
-
-def overlap_along_chain(
-    volume: Volume, model, *, resolution: float, window: int = 11, model_map: Volume | None = None
-) -> np.ndarray:
-    """Compute SMOC: Manders' overlap of map and model map around windows of residues.
-
-    Parameters
-    ----------
-    volume : Volume
-        The map.
-    model : gemmi.Structure or Atoms
-        The model.
-    resolution : float
-        d in Å.
-    window : int
-        Residues a window, odd. It does not reach over a break of the chain, where a number is
-        left out.
-    model_map : Volume, optional
-        By default a Gaussian of σ = 0.225 d on each atom, on the grid of `volume`.
-
-    Returns
-    -------
-    ndarray of float64, shape (residue,)
-        The window's score at its middle residue: Σ mc / √(Σ m² Σ c²) over the voxels within
-        2.5 max(0.225 d, 1 Å) of its atoms. NaN where no voxel lies there.
-
-    Raises
-    ------
-    CryonbError
-        If the window is even or not positive.
-
-    Notes
-    -----
-    Joseph et al. (2016), Methods 100, 42; radius and windows as the FastSMOC of TEMPy has them.
-    """
-    if window < 1 or window % 2 == 0:
-        raise CryonbError(f"A window of an odd number of residues was expected, not {window}.")
-    atoms = Atoms.from_structure(model, waters=True, altlocs=True)
-    grid = volume.grid
-    if model_map is None:
-        model_map = gaussian_map(atoms, grid, resolution=resolution)
-    _check_grid(volume, model_map)
-    residues, n = atoms.residues, len(atoms.residues)
-    stretch = np.zeros(n, dtype=int)
-    gap = (residues.chain[1:] != residues.chain[:-1]) | (np.diff(residues.number) > 1)
-    gap |= np.diff(residues.number) < 0
-    stretch[1:] = np.cumsum(gap)
-    m, c = (part.values.ravel().astype(np.float64) for part in (volume, model_map))
-    sums = np.zeros((3, n))
-    radius = 2.5 * max(0.225 * resolution, 1.0)
-    half = window // 2
-    reach = np.arange(-half, half + 1)
-    # Pairs become as many as a window is long.
-    for first, stop in _blocks(np.repeat(atoms.residue, window), radius, grid, n):
-        mine = (atoms.residue >= first - half) & (atoms.residue < stop + half)
-        owner = (atoms.residue[mine] - first + half) * np.int64(grid.n_voxels)
-        keys = _keys(grid, atoms.position[mine], owner, radius)
-        row, voxel = np.divmod(keys, grid.n_voxels)
-        row = row.astype(np.int64) + first - half
-        middle = row[:, None] + reach
-        ok = (middle >= first) & (middle < stop)
-        ok &= stretch[np.clip(middle, 0, n - 1)] == stretch[row][:, None]
-        at, step = np.nonzero(ok)
-        # The same voxel is near several residues of a window, but counts once.
-        keys = (row[at] + reach[step] - first) * grid.n_voxels + voxel[at]
-        fits = (stop - first) * grid.n_voxels < 2**31
-        middle, at = np.divmod(_once(keys.astype(np.int32) if fits else keys), grid.n_voxels)
-        middle = middle + first
-        for total, weight in zip(sums, (m[at] * c[at], m[at] ** 2, c[at] ** 2), strict=True):
-            total += np.bincount(middle, weight, n)
-    norm = np.sqrt(sums[1] * sums[2])
-    return np.where(norm > 0, sums[0] / np.where(norm > 0, norm, 1), np.nan)
-
-
-def _check_grid(volume: Volume, model_map: Volume) -> None:
-    if not model_map.grid.is_close(volume.grid):
-        raise GridError(
-            f"A model map on the grid of {volume!r} was expected, but {model_map!r} is not."
-        )
-
-
 class _Pair:
     """Two maps on one grid, flattened and centred, so that sums of squares keep their digits."""
 
@@ -357,12 +269,12 @@ class _Pair:
         sums = np.zeros((3, 6, n))
         marks = np.zeros((2, grid.n_voxels), dtype=bool)
         other = (~main).astype(np.int64)
-        for first, stop in _blocks(atoms.residue, radius, grid, n):
+        for first, stop in blocks_of(atoms.residue, radius, grid, n):
             mine = np.flatnonzero((atoms.residue >= first) & (atoms.residue < stop))
             # The last bit of a key tells the kind of atom, so that one sorting serves all three.
             block = atoms.residue[mine].astype(np.int64) - first
             owner = 2 * block * grid.n_voxels + other[mine]
-            keys = _keys(grid, atoms.position[mine], owner, radius, 2)
+            keys = distinct_keys(grid, atoms.position[mine], owner, radius, 2)
             kind = keys & 1
             keys >>= 1
             every = np.ones(len(keys), dtype=bool)
@@ -395,36 +307,6 @@ def _near(grid: Grid, points, radius: float) -> np.ndarray:
     for _, voxel in voxels_within(grid, points, radius):
         marks[voxel] = True
     return marks
-
-
-def _blocks(group, radius: float, grid: Grid, n: int):
-    """Yield ranges (first, stop) of groups whose atoms reach a bounded number of voxels."""
-    each = 4.19 * radius**3 / grid.voxel_volume + 1
-    done = np.cumsum(np.bincount(group, minlength=n)) * each // _PAIRS
-    edges = [0, *(np.flatnonzero(np.diff(done) > 0) + 1), n]
-    for first, stop in pairwise(edges):
-        if stop > first:
-            yield first, stop
-
-
-def _keys(grid: Grid, position, owner, radius: float, stride: int = 1) -> np.ndarray:
-    """Sorted distinct keys owner + stride × voxel of the voxels near each position."""
-    most = int(owner.max(initial=0)) + stride * grid.n_voxels
-    # Numbers of 32 bits sort twice as fast.
-    kind = np.int32 if most < 2**31 else np.int64
-    owner = owner.astype(kind)
-    keys = [np.empty(0, dtype=kind)]
-    for point, voxel in voxels_within(grid, position, radius):
-        keys.append(owner[point] + (stride * voxel).astype(kind))
-    return _once(np.concatenate(keys))
-
-
-def _once(keys: np.ndarray) -> np.ndarray:
-    """Sort and drop repeated values; numpy's unique hashes, which takes ten times as long here."""
-    keys = np.sort(keys)
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return keys[first]
 
 
 def _residue_table(pair: _Pair, atoms: Atoms, radius: float, main):

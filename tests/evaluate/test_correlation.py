@@ -10,13 +10,8 @@ from scipy.spatial import cKDTree
 from cryonb.atoms import Atoms
 from cryonb.density_map import DensityMap
 from cryonb.errors import CryonbError, GridError
-from cryonb.evaluate.correlation import (
-    _MAIN,
-    carbon_radius,
-    correlate,
-    overlap,
-    overlap_along_chain,
-)
+from cryonb.evaluate.correlation import _MAIN, carbon_radius, correlate
+from cryonb.evaluate.overlap import overlap, overlap_along_chain
 from cryonb.grid import Grid
 from cryonb.opening import open_map, open_model
 from cryonb.process.spheres import molecular_mask
@@ -100,7 +95,7 @@ def test_a_noisier_half_has_the_worse_residues(case):
 def test_blocks_of_residues_change_nothing(case, monkeypatch):
     structure, _, _, noisy = case
     whole = correlate(noisy, structure, resolution=4.0).residues
-    monkeypatch.setattr("cryonb.evaluate.correlation._PAIRS", 20_000)
+    monkeypatch.setattr("cryonb.evaluate.residue_voxels._PAIRS", 20_000)
     parts = correlate(noisy, structure, resolution=4.0).residues
     for column in ("cc", "cc_main_chain", "cc_side_chain", "smoc"):
         np.testing.assert_allclose(parts[column], whole[column], rtol=1e-9)
