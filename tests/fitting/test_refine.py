@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 import cryonb as nb
 from cryonb.errors import CryonbError, MapModelMismatchError, ModelError
-from cryonb.fitting import refine as module
+from cryonb.fitting import descent
 from cryonb.fitting.refine import refine
 from cryonb.simulate import phantom
 
@@ -182,7 +182,7 @@ def test_hydrogens_ride_and_alternatives_are_kept_apart(helices, m):
 
 def test_to_interrupt_gives_the_best_so_far(helices, m, monkeypatch):
     start = changed(helices, b_iso=90.0)
-    draw, calls = module.shell_density, []
+    draw, calls = descent.shell_density, []
 
     def interrupted(*arguments, **options):
         calls.append(None)
@@ -190,7 +190,7 @@ def test_to_interrupt_gives_the_best_so_far(helices, m, monkeypatch):
             raise KeyboardInterrupt
         return draw(*arguments, **options)
 
-    monkeypatch.setattr(module, "shell_density", interrupted)
+    monkeypatch.setattr(descent, "shell_density", interrupted)
     found = improve(start, m)
     assert 0 < found.summary["n_iterations"] < 8
     assert found.summary["cc_after"] > found.summary["cc_before"]
