@@ -15,8 +15,8 @@ import torch
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.simulate.fourier import frequencies, structure_factors
 from cryonb.simulate.scattering import electron_coefficients
+from cryonb.simulate.structure_factors import frequencies, structure_factors
 from cryonb.volume import Volume
 
 __all__ = ["Experiment", "experimental_map", "local_b", "local_occupancy", "observe", "zone"]

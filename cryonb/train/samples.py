@@ -17,7 +17,7 @@ from cryonb.grid import Grid
 from cryonb.label.voxels import nearest_labels
 from cryonb.process.level import density_scale
 from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
-from cryonb.simulate.fourier import structure_factors
+from cryonb.simulate.structure_factors import structure_factors
 from cryonb.train.library import UNLABELLED, Library
 
 __all__ = [

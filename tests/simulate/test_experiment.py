@@ -6,7 +6,7 @@ import torch
 
 from cryonb.errors import CryonbError
 from cryonb.simulate.experiment import Experiment, local_b, observe, zone
-from cryonb.simulate.fourier import frequencies, structure_factors
+from cryonb.simulate.structure_factors import frequencies, structure_factors
 
 SHAPE, VOXEL = (40, 40, 44), (1.0, 1.0, 1.0)
 

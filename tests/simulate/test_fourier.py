@@ -8,16 +8,10 @@ import torch
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.simulate.fourier import (
-    _refit,
-    fourier_map,
-    frequencies,
-    gaussian_sum,
-    isotropic_parts,
-    structure_factors,
-)
+from cryonb.simulate.fourier import _refit, fourier_map, gaussian_sum, isotropic_parts
 from cryonb.simulate.gaussian import RECIPES, gaussian_map, gaussians, sigma_of
 from cryonb.simulate.scattering import electron_coefficients, ionic_coefficients
+from cryonb.simulate.structure_factors import frequencies, structure_factors
 
 
 def molecule(rng, n=60, size=18.0):
