@@ -17,9 +17,7 @@ patterns: Kabsch & Sander, Biopolymers 22, 2577 (1983). Double helices: fibre di
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import gemmi
 import numpy as np
@@ -28,10 +26,10 @@ from scipy.spatial.transform import Rotation
 from cryonb.errors import ModelError
 from cryonb.simulate.fibre import A_RNA, B_DNA, Fibre
 from cryonb.simulate.peptide import alanine_screw
+from cryonb.simulate.phantom_structure import CHAIN_NAMES, Phantom, as_phantom, from_chains
 from cryonb.volume import CLASSES
 
 __all__ = [
-    "Phantom",
     "alpha_helix",
     "beta_sheet",
     "combine",
@@ -45,11 +43,9 @@ __all__ = [
 _HELIX, _STRAND, _COIL, _NUCLEOTIDE = (
     CLASSES.index(name) for name in ("helix", "strand", "coil", "nucleotide")
 )
-_CHAIN_NAMES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 _B_ISO = 30.0
 
 _ALANINE = ("N", "CA", "C", "O", "CB")
-_ELEMENT = {name: gemmi.Element(name) for name in "CNOP"}
 
 # phi and psi in degrees; omega is 180.
 _ALPHA = (-57.0, -47.0)
@@ -66,55 +62,6 @@ _SPACING = 4.85
 _PARALLEL_TURN = 264.9426
 _ANTIPARALLEL_TURN = 70.0
 _ANTIPARALLEL_OFFSET = -0.462
-
-
-@dataclass(frozen=True)
-class Phantom:
-    """A model and its secondary structure.
-
-    Attributes
-    ----------
-    structure : gemmi.Structure
-        One model; every strand, helix or nucleic acid strand is a chain of its own. Its mean
-        position is the origin. Take a `structure.clone()` before you change it.
-    states : ndarray of uint8, shape (n_residues,)
-        Index into `cryonb.volume.CLASSES` of each residue, in the order of the structure.
-        Read-only.
-    name : str
-        What it is, in words.
-    """
-
-    structure: gemmi.Structure = field(repr=False)
-    states: np.ndarray = field(repr=False)
-    name: str
-
-    @property
-    def classes(self) -> np.ndarray:
-        """The state of each residue by its name: str, shape (n_residues,)."""
-        return np.array(CLASSES)[self.states]
-
-    def moved(self, *, rotation: Rotation | None = None, translation=(0.0, 0.0, 0.0)) -> Phantom:
-        """Turn the phantom about the origin, then shift it.
-
-        Parameters
-        ----------
-        rotation : scipy.spatial.transform.Rotation, optional
-            Acts on (x, y, z).
-        translation : array_like, shape (3,)
-            (x, y, z) in Å.
-        """
-        shift = np.asarray(translation, dtype=np.float64)
-        if shift.shape != (3,) or not np.isfinite(shift).all():
-            raise ModelError(
-                f"A translation of three finite numbers (x, y, z) in Å was expected, "
-                f"but {translation!r} was given."
-            )
-        matrix = np.eye(3) if rotation is None else rotation.as_matrix()
-        structure = self.structure.clone()
-        structure[0].transform_pos_and_adp(
-            gemmi.Transform(gemmi.Mat33(matrix.tolist()), gemmi.Vec3(*shift.tolist()))
-        )
-        return Phantom(structure, self.states, self.name)
 
 
 # ---- protein --------------------------------------------------------------------------------
@@ -299,7 +246,7 @@ def _duplex(name: str, fibre: Fibre, sequence: str, b_iso: float) -> Phantom:
             )
         chains.append(chain)
     states = np.full(2 * n, _NUCLEOTIDE)
-    return _phantom(f"{name} duplex of {n} base pairs", chains, states, b_iso)
+    return from_chains(f"{name} duplex of {n} base pairs", chains, states, b_iso)
 
 
 # ---- together -------------------------------------------------------------------------------
@@ -321,20 +268,18 @@ def combine(phantoms: Sequence[Phantom], *, name: str = "") -> Phantom:
         If there is no phantom, or if there are more chains than names of one letter.
     """
     chains = [chain for phantom in phantoms for chain in phantom.structure[0]]
-    if not 0 < len(chains) <= len(_CHAIN_NAMES):
+    if not 0 < len(chains) <= len(CHAIN_NAMES):
         raise ModelError(
-            f"Phantoms with 1 to {len(_CHAIN_NAMES)} chains in all were expected, "
+            f"Phantoms with 1 to {len(CHAIN_NAMES)} chains in all were expected, "
             f"but they have {len(chains)}."
         )
     model = gemmi.Model(1)
-    for chain, letter in zip(chains, _CHAIN_NAMES, strict=False):
+    for chain, letter in zip(chains, CHAIN_NAMES, strict=False):
         renamed = chain.clone()
         renamed.name = letter
         model.add_chain(renamed)
     name = name or ", ".join(phantom.name for phantom in phantoms)
-    return Phantom(
-        _finish(model, name), _frozen(np.concatenate([p.states for p in phantoms])), name
-    )
+    return as_phantom(model, np.concatenate([p.states for p in phantoms]), name)
 
 
 def example() -> Phantom:
@@ -363,7 +308,7 @@ def example() -> Phantom:
     )
 
 
-# ---- making a structure ---------------------------------------------------------------------
+# ---- pieces ---------------------------------------------------------------------------------
 
 
 def _check_count(what: str, count: int, least: int) -> None:
@@ -387,44 +332,4 @@ def _along_screw(unit: np.ndarray, twist: float, rise: float, n: int) -> np.ndar
 
 def _protein(name: str, strands, states, b_iso: float) -> Phantom:
     chains = [[("ALA", _ALANINE, residue) for residue in strand] for strand in strands]
-    return _phantom(name, chains, np.concatenate(states), b_iso)
-
-
-def _phantom(name: str, chains, states: np.ndarray, b_iso: float) -> Phantom:
-    """Build the structure from (residue name, atom names, positions) of each chain."""
-    centre = np.concatenate([atoms for chain in chains for _, _, atoms in chain]).mean(axis=0)
-    model = gemmi.Model(1)
-    for letter, rows in zip(_CHAIN_NAMES, chains, strict=False):
-        chain = gemmi.Chain(letter)
-        for number, (residue_name, names, positions) in enumerate(rows, start=1):
-            residue = gemmi.Residue()
-            residue.name = residue_name
-            residue.seqid = gemmi.SeqId(number, " ")
-            residue.entity_type = gemmi.EntityType.Polymer
-            residue.het_flag = "A"
-            for atom_name, position in zip(names, (positions - centre).tolist(), strict=True):
-                atom = gemmi.Atom()
-                atom.name = atom_name
-                atom.element = _ELEMENT[atom_name[0]]
-                atom.pos = gemmi.Position(*position)
-                atom.occ = 1.0
-                atom.b_iso = b_iso
-                residue.add_atom(atom)
-            chain.add_residue(residue)
-        model.add_chain(chain)
-    return Phantom(_finish(model, name), _frozen(states), name)
-
-
-def _finish(model: gemmi.Model, name: str) -> gemmi.Structure:
-    structure = gemmi.Structure()
-    structure.name = name
-    structure.add_model(model)
-    structure.setup_entities()
-    structure.assign_label_seq_id()
-    return structure
-
-
-def _frozen(states: np.ndarray) -> np.ndarray:
-    states = states.astype(np.uint8)
-    states.flags.writeable = False
-    return states
+    return from_chains(name, chains, np.concatenate(states), b_iso)
