@@ -15,7 +15,8 @@ from cryonb.networks.weights import load_module
 from cryonb.simulate import phantom
 from cryonb.simulate.gaussian import gaussian_map
 from cryonb.train import haruspex, loop
-from cryonb.train.emap2sec import DenseStage, Pool, ScaledMap, WindowStage, simulated_map
+from cryonb.train.emap2sec import DenseStage, WindowStage
+from cryonb.train.emap2sec_maps import Pool, ScaledMap, simulated_map
 from cryonb.train.library import model_columns
 from cryonb.train.recipe import Emap2secRecipe, Recipe
 from cryonb.train.samples import IGNORED
