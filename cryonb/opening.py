@@ -191,7 +191,7 @@ def example_model(name: str = "phantom"):
     if name == "rhodopsin":
         from importlib.util import find_spec
 
-        # Importing nglview is the viewer's business (`cryonb.show.view.import_nglview`).
+        # Importing nglview is the viewer's business (`cryonb.show.nglview_import.import_nglview`).
         home = find_spec("nglview")
         if home is None:
             raise CryonbError(

@@ -1,10 +1,8 @@
-"""A scene of maps and models in the browser: the only place that knows of nglview."""
+"""A scene of maps and models in the browser, drawn by nglview."""
 
 from __future__ import annotations
 
 import json
-import sys
-import types
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,57 +11,15 @@ import numpy as np
 
 from cryonb.errors import CryonbError
 from cryonb.show.display import MOST, DisplayMap, display_map, model_text
+from cryonb.show.nglview_import import import_nglview
 from cryonb.show.scripts import BEGIN, LOADED, MARK, POINTS, SCHEME
 from cryonb.volume import Volume
 
-__all__ = ["Scene", "import_nglview"]
+__all__ = ["Scene"]
 
 #: NGL's own colour schemes that a model may be given by name.
 SCHEMES = ("sstruc", "chainid", "residueindex", "bfactor", "element", "hydrophobicity")
 _GREY = "#999999"
-
-
-def _frontend_version() -> str | None:
-    """Version of nglview's part in JupyterLab, if it lies where this Python looks."""
-    from jupyter_core.paths import jupyter_path
-
-    for folder in jupyter_path("labextensions"):
-        about = Path(folder) / "nglview-js-widgets" / "package.json"
-        if about.is_file():
-            return json.loads(about.read_text())["version"]
-    return None
-
-
-def import_nglview():
-    """Import nglview so that its part in Python announces the version of its part in JupyterLab.
-
-    nglview 4.0.1 announces 4.0 and brings 3.1.5, and JupyterLab then shows an error in its place
-    (nglview issue 1172).
-
-    Raises
-    ------
-    CryonbError
-        If nglview is not installed, or was imported before with versions that disagree.
-    """
-    try:
-        version = _frontend_version()
-        if "nglview" not in sys.modules and version:
-            stub = types.ModuleType("nglview._frontend")
-            stub.__frontend_version__ = version
-            sys.modules["nglview._frontend"] = stub
-        import nglview
-    except ImportError as error:
-        raise CryonbError(
-            f"The viewer needs nglview ({error}); install it by: pip install 'cryonb[notebook]'."
-        ) from None
-    announced = nglview.widget.__frontend_version__
-    if version and announced != version:
-        raise CryonbError(
-            f"nglview was imported before cryonb's viewer and announces version {announced}, but "
-            f"JupyterLab has {version} of it, and would show nothing; restart the kernel and open "
-            "the view first, or pip install 'nglview==4.0'."
-        )
-    return nglview
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 
 import cryonb as nb
 from cryonb.errors import CryonbError
-from cryonb.show.view import import_nglview
+from cryonb.show import nglview_import
+from cryonb.show.nglview_import import import_nglview
 from cryonb.simulate import phantom
 
 if find_spec("nglview") is None:
@@ -148,20 +149,16 @@ def test_what_the_scene_lacks_is_named(made, tmp_path):
 
 
 def test_versions_that_disagree_are_refused(monkeypatch):
-    from cryonb.show import view
-
-    view.import_nglview()
-    monkeypatch.setattr(view, "_frontend_version", lambda: "0.1")
+    import_nglview()
+    monkeypatch.setattr(nglview_import, "_frontend_version", lambda: "0.1")
     with pytest.raises(CryonbError, match=r"announces version .*, but JupyterLab has 0.1"):
-        view.import_nglview()
+        import_nglview()
 
 
 def test_without_nglview_there_is_advice(monkeypatch):
-    from cryonb.show import view
-
     monkeypatch.setitem(sys.modules, "nglview", None)
     with pytest.raises(CryonbError, match="pip install"):
-        view.import_nglview()
+        import_nglview()
 
 
 def test_worst_stretches_are_the_wrong_ones():
