@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["dihedral", "frames", "unit"]
+__all__ = ["across", "dihedral", "frames", "unit"]
 
 
 def unit(vector) -> np.ndarray:
     """Scale vectors (..., 3) to length one; a zero vector stays zero."""
     length = np.linalg.norm(vector, axis=-1, keepdims=True)
     return vector / np.maximum(length, 1e-9)
+
+
+def across(vector, axis) -> np.ndarray:
+    """Take the part of vectors (..., 3) that is at a right angle to unit vectors (..., 3)."""
+    return vector - (vector * axis).sum(axis=-1, keepdims=True) * axis
 
 
 def frames(a, b, c) -> np.ndarray:
@@ -27,11 +32,11 @@ def frames(a, b, c) -> np.ndarray:
         Rows are the axes: along b → c, towards a at a right angle to it, and their cross product.
     """
     along = unit(c - b)
-    across = (a - b) - ((a - b) * along).sum(axis=-1, keepdims=True) * along
-    straight = np.linalg.norm(across, axis=-1, keepdims=True) < 1e-6
+    side = across(a - b, along)
+    straight = np.linalg.norm(side, axis=-1, keepdims=True) < 1e-6
     spare = np.where(np.abs(along[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
-    across = unit(np.where(straight, np.cross(along, spare), across))
-    return np.stack([along, across, np.cross(along, across)], axis=-2)
+    side = unit(np.where(straight, np.cross(along, spare), side))
+    return np.stack([along, side, np.cross(along, side)], axis=-2)
 
 
 def dihedral(a, b, c, d) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from cryonb.files.atomic import written_beside
-from cryonb.trace.frames import dihedral, frames, unit
+from cryonb.trace.frames import across, dihedral, frames, unit
 from cryonb.trace.known import KnownResidues, known_residues
 
 __all__ = ["CIS_BELOW", "TURNS", "PeptideTable", "describe", "load_table", "make_table"]
@@ -200,10 +200,9 @@ def _planes(ca, c, o, n, start) -> dict[str, np.ndarray]:
     line = ca[start + 1] - ca[start]
     apart = np.linalg.norm(line, axis=1)
     along, middle = unit(line), (ca[start] + ca[start + 1]) / 2
-    across = o[start] - middle
-    across = unit(across - (across * along).sum(axis=1, keepdims=True) * along)
+    side = unit(across(o[start] - middle, along))
     atoms = np.stack([c[start], o[start], n[start + 1]], axis=1) - middle[:, None]
-    local = np.stack([np.einsum("mkj,mj->mk", atoms, axis) for axis in (along, across)], axis=-1)
+    local = np.stack([np.einsum("mkj,mj->mk", atoms, axis) for axis in (along, side)], axis=-1)
     # Bonds that were broken in the deposition would spoil the few means.
     sane = (apart > 2.7) & (apart < 4.0) & ((apart < 3.1) | (apart > 3.7))
     parts = [sane & (apart >= CIS_BELOW), sane & (apart < CIS_BELOW)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from cryonb.atoms import KIND_PROTEIN, Atoms, Residues
 from cryonb.errors import CryonbError, ModelError
+from cryonb.trace.frames import across
 from cryonb.volume import Volume
 
 __all__ = ["ResidueFrames", "half_ball", "path_frames", "read_frames", "side_lattice"]
@@ -92,6 +93,9 @@ class ResidueFrames:
         """Density at Cα atoms, averaged along each stretch; never far below that of all."""
         from scipy.ndimage import gaussian_filter1d
 
+        # `cryonb.trace.density` has one scale, above the mean of the map, for a whole model, whose
+        # parts it weighs against each other. Here each residue is judged for itself, so the scale
+        # follows the density as it fades along a chain; the classifiers have learned with it.
         at = np.nan_to_num(volume.sample(self.position)).astype(np.float64)
         middle = float(np.median(at))
         if not middle > 0:
@@ -170,9 +174,11 @@ def _trace_axes(position, linked) -> np.ndarray:
 
 def _axes(main, along) -> np.ndarray:
     """Frames whose first axis is along `main`, and whose third is as near to `along` as may be."""
+    # `cryonb.trace.frames.frames` completes a frame on a straight line arbitrarily, since it places
+    # atoms. A residue that lacks neighbours or a side has NaN here, and is not read.
     with np.errstate(invalid="ignore", divide="ignore"):
         first = main / np.linalg.norm(main, axis=1, keepdims=True)
-        third = along - (along * first).sum(axis=1, keepdims=True) * first
+        third = across(along, first)
         third /= np.linalg.norm(third, axis=1, keepdims=True)
     return np.stack([first, np.cross(third, first), third], axis=1)
 
