@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", default=".", help="folder for map, scene and picture")
     sub = command("train", commands.train, "train a network by a recipe, from where it stopped")
     sub.add_argument("recipe", metavar="RECIPE", help="a TOML file, see recipes/")
+    sub.add_argument("--data", help="structures/ and maps/ (default: the recipe's, CRYONB_DATA)")
     sub.add_argument("--run", help="folder of the run (default: runs/NAME)")
     with_device(sub)
     sub = command(

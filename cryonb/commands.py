@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,9 +78,19 @@ def evaluate(arguments) -> None:
 
 def train(arguments) -> None:
     """Train a network by a recipe."""
-    from cryonb.train.loop import train_network
+    from cryonb.train.recipe import Recipe
 
-    weights = train_network(arguments.recipe, arguments.run, device=arguments.device)
+    recipe = Recipe.read(arguments.recipe)
+    if arguments.data:
+        recipe = replace(recipe, data=arguments.data)
+    if recipe.architecture == "residue-types":
+        from cryonb.trace.residue_training import train_residue_types
+
+        weights = train_residue_types(recipe, arguments.run)
+    else:
+        from cryonb.train.loop import train_network
+
+        weights = train_network(recipe, arguments.run, device=arguments.device)
     print(f"wrote {weights}")
 
 

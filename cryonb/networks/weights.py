@@ -15,7 +15,7 @@ from cryonb.volume import CLASSES
 
 __all__ = [
     "LoadedNetwork", "choose_device", "load_module", "load_network", "save_weights",
-    "shipped_names",
+    "shipped_names", "write_weights",
 ]  # fmt: skip
 
 _ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec",
@@ -63,19 +63,23 @@ def save_weights(network, path, *, metadata: dict, half: bool = True) -> None:
     import torch
     from safetensors.torch import save
 
-    path = Path(path)
     tensors = {
         key: value.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for key, value in network.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    data = save(tensors)
     description = {
         **metadata,
         "options": network.options,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "sha256": hashlib.sha256(data).hexdigest(),
     }
+    write_weights(save(tensors), path, description)
+
+
+def write_weights(data: bytes, path, description: dict) -> None:
+    """Write what safetensors made of weights, and their description with its checksum beside it."""
+    path = Path(path)
+    description = description | {"sha256": hashlib.sha256(data).hexdigest()}
     for target, content in (
         (path, data),
         (path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode()),

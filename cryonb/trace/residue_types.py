@@ -14,7 +14,7 @@ from cryonb.volume import Volume
 
 __all__ = ["FILE", "direction_logit", "features", "need_resolution", "residue_probabilities"]
 
-#: What `cryonb.trace.residue_training` writes.
+#: What `cryonb train recipes/residue_types.toml` writes; recipe, manifest and validation beside it.
 FILE = Path(__file__).with_name("residue_types.safetensors")
 #: Resolutions in Å that the classifiers have seen; others count as the nearer of these.
 _SEEN = (1.7, 4.4)

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from cryonb.errors import CryonbError
 from cryonb.files.atomic import written_beside
 from cryonb.networks.weights import bfloat16_is_fast, choose_device, save_weights
 from cryonb.train.norms import folded
@@ -204,7 +205,7 @@ def train_network(
 
     Parameters
     ----------
-    recipe : path or dict
+    recipe : path, dict or Recipe
         A TOML file, or its entries; see `cryonb.train.recipe`.
     run : path, optional
         Folder of the run (cache, checkpoint, log, weights); `runs/<name>` by default.
@@ -222,6 +223,8 @@ def train_network(
 
     Raises
     ------
+    CryonbError
+        If the recipe is wrong, or of no network.
     KeyboardInterrupt
         After Ctrl-C or a polite kill, once the step is done and the checkpoint written.
 
@@ -230,9 +233,13 @@ def train_network(
     Path
         The weights (`.safetensors`); recipe, manifest, log and loss picture lie beside them.
     """
-    recipe = Recipe.of(recipe) if isinstance(recipe, dict) else Recipe.read(recipe)
-    run = Path(run) if run is not None else Path("runs") / recipe.name
-    run.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe.given(recipe)
+    if recipe.architecture not in _TRAININGS:
+        raise CryonbError(
+            f"The recipe of a network ({', '.join(_TRAININGS)}) was expected, but that of "
+            f"{recipe.architecture!r} was given; the command `cryonb train` takes it."
+        )
+    run = recipe.folder(run)
     device = choose_device(device)
     room = importlib.import_module(f"cryonb.train.{recipe.architecture}")
     training = getattr(room, _TRAININGS[recipe.architecture])(

@@ -10,7 +10,8 @@ from pathlib import Path
 from cryonb.errors import CryonbError
 
 __all__ = [
-    "BackboneRecipe", "CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "Recipe", "UNetRecipe",
+    "BackboneRecipe", "CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "NetworkRecipe", "Recipe",
+    "ResidueTypesRecipe", "UNetRecipe",
 ]  # fmt: skip
 
 
@@ -23,52 +24,32 @@ class Recipe:
     name : str
         Of the weights.
     architecture : str
-        "unet", "emap2sec", "haruspex" or "backbone".
+        "unet", "emap2sec", "haruspex", "backbone" or "residue-types".
     data : str
         Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA, and
-        "phantoms" that the random compositions are all there is, a fifth of them for validation.
+        for networks "phantoms" that the random compositions are all there is, a fifth of them for
+        validation.
     seed : int
         Of everything random.
-    steps, warmup, tail : int
-        Steps in all, of the warm-up, and of the cosine fall at the end; the rate is constant
-        between them, so that a run can be ended early or prolonged.
-    rate, decay : float
-        Learning rate, and AdamW's weight decay (0: plain Adam).
-    average : float
-        Decay of the moving average of the weights that is shipped; 0 ships the last ones.
-    start : str
-        Weights or checkpoint to start from; "" for random ones.
     exclude : tuple of str
         Structure files that are left out with all their kin.
     held_out : int
         Test domains a SCOPe class; a third as many are for validation.
-    phantoms : int
-        Random compositions of ideal elements among the structures.
-    real_maps : tuple of str
-        Maps (paths in `maps/INDEX.csv`) to train on.
-    workers : int
-        Processes that make samples.
-    look : int
-        Steps between two looks at the validation set.
     """
 
     name: str = ""
     architecture: str = ""
     data: str = ""
     seed: int = 1
-    steps: int = 4000
-    warmup: int = 100
-    tail: int = 1500
-    rate: float = 2e-3
-    decay: float = 0.02
-    average: float = 0.998
-    start: str = ""
     exclude: tuple[str, ...] = ()
     held_out: int = 15
-    phantoms: int = 0
-    real_maps: tuple[str, ...] = ()
-    workers: int = 1
-    look: int = 250
+
+    @staticmethod
+    def given(recipe) -> Recipe:
+        """Make a recipe of a TOML file or of a dict of its entries; one that is made is kept."""
+        if isinstance(recipe, Recipe):
+            return recipe
+        return Recipe.of(recipe) if isinstance(recipe, dict) else Recipe.read(recipe)
 
     @staticmethod
     def read(path) -> Recipe:
@@ -123,9 +104,53 @@ class Recipe:
         """Give the settings by name."""
         return asdict(self)
 
+    def folder(self, run=None) -> Path:
+        """Make the folder of a run, `runs/<name>` by default."""
+        run = Path(run) if run is not None else Path("runs") / self.name
+        run.mkdir(parents=True, exist_ok=True)
+        return run
+
 
 @dataclass(frozen=True)
-class CropRecipe(Recipe):
+class NetworkRecipe(Recipe):
+    """Settings of any network that is trained with torch.
+
+    Attributes
+    ----------
+    steps, warmup, tail : int
+        Steps in all, of the warm-up, and of the cosine fall at the end; the rate is constant
+        between them, so that a run can be ended early or prolonged.
+    rate, decay : float
+        Learning rate, and AdamW's weight decay (0: plain Adam).
+    average : float
+        Decay of the moving average of the weights that is shipped; 0 ships the last ones.
+    start : str
+        Weights or checkpoint to start from; "" for random ones.
+    phantoms : int
+        Random compositions of ideal elements among the structures.
+    real_maps : tuple of str
+        Maps (paths in `maps/INDEX.csv`) to train on.
+    workers : int
+        Processes that make samples.
+    look : int
+        Steps between two looks at the validation set.
+    """
+
+    steps: int = 4000
+    warmup: int = 100
+    tail: int = 1500
+    rate: float = 2e-3
+    decay: float = 0.02
+    average: float = 0.998
+    start: str = ""
+    phantoms: int = 0
+    real_maps: tuple[str, ...] = ()
+    workers: int = 1
+    look: int = 250
+
+
+@dataclass(frozen=True)
+class CropRecipe(NetworkRecipe):
     """Settings of networks that learn from crops of maps.
 
     Attributes
@@ -172,7 +197,7 @@ class UNetRecipe(CropRecipe):
 
 
 @dataclass(frozen=True)
-class Emap2secRecipe(Recipe):
+class Emap2secRecipe(NetworkRecipe):
     """Settings for Emap2sec; `steps` are those of the first phase.
 
     Attributes
@@ -302,5 +327,47 @@ class BackboneRecipe(CropRecipe):
     secondary: float = 0.2
 
 
+@dataclass(frozen=True)
+class ResidueTypesRecipe(Recipe):
+    """Settings for the classifiers of residue types and chain directions, on simulated maps.
+
+    Attributes
+    ----------
+    maps : int
+        Simulated maps of the training and validation parts together.
+    shortest, longest : int
+        Residues of a structure.
+    finest, coarsest : float
+        Between which the resolution of the maps is drawn, in Å.
+    clean : float
+        Share of maps without noise, solvent and mask.
+    jitter_backbone, jitter_trace : float
+        Errors of the residues' positions in Å, of whole backbones and of Cα traces.
+    hidden, epochs, batch : int
+        Units of the hidden layer, passes over the rows, rows a step.
+    rate, decay : float
+        Adam's learning rate, and the L2 penalty of the weights.
+    direction : float
+        Inverse of the L2 penalty of the logistic regression of directions.
+    """
+
+    name: str = "residue_types"
+    architecture: str = "residue-types"
+    maps: int = 600
+    shortest: int = 40
+    longest: int = 350
+    finest: float = 1.7
+    coarsest: float = 4.4
+    clean: float = 0.2
+    jitter_backbone: float = 0.12
+    jitter_trace: float = 0.25
+    hidden: int = 128
+    epochs: int = 16
+    batch: int = 256
+    rate: float = 7e-4
+    decay: float = 3e-3
+    direction: float = 0.01
+
+
 _KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe,
-          "backbone": BackboneRecipe}  # fmt: skip
+          "backbone": BackboneRecipe, "residue-types": ResidueTypesRecipe}  # fmt: skip

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from cryonb.errors import CryonbError
 from cryonb.train.library import Library, build_library, split
-from cryonb.train.recipe import Recipe
+from cryonb.train.recipe import NetworkRecipe, Recipe
 from cryonb.train.samples import IGNORED, Mixture, structure_weights
 
 __all__ = [
@@ -39,7 +39,7 @@ class Stage(ABC):
     steps: int = 0
     clip: float = 0.0
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: NetworkRecipe):
         self.recipe, self.steps = recipe, recipe.steps
 
     @abstractmethod
@@ -154,7 +154,7 @@ class Training(ABC):
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : NetworkRecipe
         The settings.
     run : Path
         Folder of the run.
@@ -164,7 +164,7 @@ class Training(ABC):
         Show bars.
     """
 
-    def __init__(self, recipe: Recipe, run: Path, *, device: str, progress: bool):
+    def __init__(self, recipe: NetworkRecipe, run: Path, *, device: str, progress: bool):
         self.recipe, self.run, self.device, self.progress = recipe, run, device, progress
 
     @abstractmethod
@@ -193,7 +193,7 @@ def data_folder(recipe: Recipe) -> Path:
     return Path(folder)
 
 
-def prepare_library(recipe: Recipe, run: Path, progress: bool) -> tuple[Library, np.ndarray]:
+def prepare_library(recipe: NetworkRecipe, run: Path, progress: bool) -> tuple[Library, np.ndarray]:
     """Read the structures, once a run.
 
     Returns
@@ -225,7 +225,7 @@ def prepare_library(recipe: Recipe, run: Path, progress: bool) -> tuple[Library,
     return library, parts.reindex(library.files).fillna("train").to_numpy() == "train"
 
 
-def real_table(recipe: Recipe) -> tuple[Path, pd.DataFrame]:
+def real_table(recipe: NetworkRecipe) -> tuple[Path, pd.DataFrame]:
     """Give the folder of maps and the rows of its index that the recipe names."""
     folder = data_folder(recipe) / "maps"
     table = pd.read_csv(folder / "INDEX.csv")
@@ -238,7 +238,7 @@ def real_table(recipe: Recipe) -> tuple[Path, pd.DataFrame]:
     return folder, table
 
 
-def start_state(recipe: Recipe) -> dict:
+def start_state(recipe: NetworkRecipe) -> dict:
     """Read the weights that a run starts from: a checkpoint's average, or shipped ones."""
     path = Path(recipe.start)
     if not path.is_file():

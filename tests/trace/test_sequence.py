@@ -2,7 +2,6 @@
 
 import gemmi
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from cryonb.simulate.fourier import fourier_map
 from cryonb.trace.hidden_markov import BACKGROUND, LETTERS
 from cryonb.trace.peaks import Peaks
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
-from cryonb.trace.residue_training import MANIFEST, loosen, make_rows, planned, residue_types
 from cryonb.trace.residue_types import direction_logit
 from cryonb.trace.sequence import _slide, sequence_from_map
 
@@ -177,17 +175,6 @@ def test_frames_move_with_the_model(atoms, density):
     assert np.linalg.norm(side_lattice(True), axis=1).max() <= 7.2
 
 
-def test_rows_of_training_know_their_residues(atoms):
-    rows = make_rows(atoms, np.random.default_rng(1))
-    assert rows["backbone"].shape == (len(rows["backbone_type"]), len(side_lattice(True)))
-    assert rows["trace"].shape == (len(rows["trace_type"]), len(side_lattice(False)))
-    assert rows["direction"].shape == (len(rows["trace"]), len(half_ball()))
-    assert (rows["backbone_type"] == AMINO_ACIDS.index("ALA")).mean() > 0.9
-    assert list(residue_types(["MSE", "TRP", "UNK"])) == [12, 17, -1]
-    looser = loosen(atoms, np.random.default_rng(1))
-    assert (looser.b_iso >= atoms.b_iso).all()
-
-
 def test_bad_input_is_refused(certain, atoms, density):
     structure, sequence, emission = certain
     with pytest.raises(CryonbError, match="neither was given"):
@@ -205,22 +192,6 @@ def test_bad_input_is_refused(certain, atoms, density):
     peaks = Peaks(np.zeros((1, 3)), np.ones(1), np.empty((1, 0)))
     with pytest.raises(CryonbError, match="20 amino acids"):
         sequence_from_map(structure, None, sequence, emission=peaks)
-
-
-@pytest.mark.data
-def test_the_classifiers_have_seen_nothing_of_the_test_part(data):
-    from cryonb.trace.known import REAL_MAPS
-    from cryonb.train.library import split
-
-    short, long = (planned(data / "structures", maps) for maps in (30, 900))
-    pd.testing.assert_frame_equal(long[:30], short)
-    assert not long.duplicated(["file", "pass"]).any()
-    part = split(pd.read_csv(data / "structures/INDEX.csv"), exclude=REAL_MAPS)
-    maps = pd.read_csv(MANIFEST)
-    assert len(maps) > 500
-    assert set(part[maps["file"]]) == {"train", "validation"}
-    assert (part[maps["file"]].to_numpy() == maps["part"]).all()
-    pd.testing.assert_frame_equal(maps, planned(data / "structures", len(maps))[list(maps)])
 
 
 @pytest.mark.data
