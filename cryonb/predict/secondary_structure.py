@@ -46,7 +46,7 @@ def predict_sse(
         default. Other methods do not need it.
     resolution : float, optional
         Å, the map's own (`DensityMap.resolution`) by default. It decides between Emap2sec's weights
-        for 6 and for 10 Å, and whether the map must be blurred for them.
+        for 6 Å and finer and those for coarser maps, and whether the map must be blurred for them.
     progress : bool
         Show a bar.
     **options
@@ -176,10 +176,11 @@ def emap2sec_windows(
     about : dict
         Description of the weights. Its resolution is the finest that they know.
     contour : float, optional
-        Contour level; estimated from the noise by default.
+        Contour level of the map as it is given; estimated from the noise by default.
     resolution : float, optional
         Å. A map of finer resolution is blurred to that of the weights, which the paper, whose maps
-        are of 5 to 10 Å, has no need of.
+        are of 5 to 10 Å, has no need of; a contour level then cuts the map before it is blurred,
+        and afterwards the level is the share of the maximum that the weights know.
     **options
         Of `predict_windows`.
 
@@ -193,7 +194,13 @@ def emap2sec_windows(
     unit = on_voxels_of(volume, 1.0)
     learnt = about.get("resolution") or 0
     if resolution and resolution < learnt:
-        unit = blurred(unit, resolution, learnt)
+        if contour is None:
+            unit = blurred(unit, resolution, learnt)
+        else:
+            # The level is that of the sharper map; a blurred one is lower.
+            above = unit.replace(np.where(unit.values < contour, 0, unit.values))
+            unit = blurred(above, resolution, learnt)
+            contour = about["contour"] * unit.max
     if contour is None:
         contour = noise_level(unit.values)
     return predict_windows(unit, module, contour=contour, **options)

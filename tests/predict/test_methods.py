@@ -67,7 +67,7 @@ def test_emap2sec_has_no_tiles(volume, weights):
         predict_sse(volume, method=weights["emap2sec"], tile=64)
 
 
-def test_weights_of_a_family_are_those_of_the_nearest_resolution(weights, tmp_path, monkeypatch):
+def test_weights_of_a_family_are_not_finer_than_the_map(weights, tmp_path, monkeypatch):
     from shutil import copyfile
 
     from cryonb.networks import weights as room
@@ -79,8 +79,8 @@ def test_weights_of_a_family_are_those_of_the_nearest_resolution(weights, tmp_pa
             copyfile(source, about)
         about.write_text(about.read_text().replace("{", f'{{"made": "{name}", ', 1))
     monkeypatch.setattr(room, "_FOLDER", tmp_path)
-    chosen = {d: load_module("windows", resolution=d)[1]["made"] for d in (None, 3, 7.9, 8.1, 20)}
-    assert chosen == {None: "windows_6A", 3: "windows_6A", 7.9: "windows_6A", 8.1: "windows_10A",
+    chosen = {d: load_module("windows", resolution=d)[1]["made"] for d in (None, 3, 6, 6.5, 20)}
+    assert chosen == {None: "windows_6A", 3: "windows_6A", 6: "windows_6A", 6.5: "windows_10A",
                       20: "windows_10A"}  # fmt: skip
 
 
@@ -94,3 +94,28 @@ def test_finer_maps_are_blurred_for_emap2sec(volume, monkeypatch, finest, blurs)
     )
     emap2sec_windows(volume, network, {"resolution": finest}, resolution=4.0)
     assert any("blurred from 4 to 6" in line for line in seen[0].history) == blurs
+
+
+def test_a_contour_level_of_a_finer_map_is_not_that_of_the_blurred_one(monkeypatch):
+    torch.manual_seed(4)
+    network = truncated(Emap2sec(dense=False), rank=2, rank_two=2)
+    seen = []
+    monkeypatch.setattr(
+        "cryonb.predict.emap2sec.predict_windows",
+        lambda unit, _, contour: seen.append((unit, contour)),
+    )
+    values = np.zeros((40, 40, 40), np.float32)
+    values[18:22, 18:22, 18:22] = 5.0
+    values[5:8, 5:8, 5:8] = 1.0
+    m = Volume(values, Grid((40, 40, 40), (1.0,) * 3, (0.0,) * 3))
+    about = {"resolution": 8.0, "contour": 0.1}
+    for contour in (2.0, None):
+        emap2sec_windows(m, network, about, contour=contour, resolution=3.0)
+    (cut, level), (whole, noise) = seen
+    # What is below the level is gone before the map is blurred, and the level falls with the map.
+    assert abs(cut.values[6, 6, 6]) < 1e-3 < whole.values[6, 6, 6]
+    assert level == pytest.approx(0.1 * cut.max)
+    assert level < 2.0
+    assert noise != level
+    emap2sec_windows(m, network, about, contour=2.0, resolution=9.0)
+    assert seen[-1][1] == 2.0
