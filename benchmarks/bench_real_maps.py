@@ -1,10 +1,11 @@
 """Predict and judge every real map with a protein model.
 
-    python benchmarks/bench_real_maps.py [--weights unet ...] [--folds FOLDER] [--csv OUT]
+    python benchmarks/bench_real_maps.py [--weights unet ...] [--coarsest Å] [--csv OUT]
 
-CRYONB_DATA names the folder of maps and models. With --folds, each map is predicted by the network
-of FOLDER/fold<k>.safetensors that was trained without its protein (`GROUPS` below; the recipes are
-in recipes/folds). Each map runs in a process of its own, so that its peak memory is its own.
+CRYONB_DATA names the folder of maps and models. With --folds FOLDER, each map is predicted by the
+network of FOLDER/fold<k>.safetensors that was trained without its protein (`GROUPS` below; the
+recipes are in recipes/folds). Each map runs in a process of its own, so that its peak memory is its
+own. The table that comes with the package is that of all weights and --coarsest 10.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", nargs="+", default=["unet"])
     parser.add_argument("--folds", type=Path)
+    parser.add_argument("--coarsest", type=float, default=99.0, help="resolution in Å")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -63,7 +65,10 @@ def main() -> None:
         if arguments.folds and group is not None:
             weights = str(arguments.folds / f"fold{group}.safetensors")
         # Some entries say "~20" or "3.28?".
-        case = {"name": entry.map, "resolution": float(entry.resolution.strip("~?")),
+        resolution = float(entry.resolution.strip("~?"))
+        if resolution > arguments.coarsest:
+            continue
+        case = {"name": entry.map, "resolution": resolution,
                 "map": str(folder / entry.map), "model": str(folder / entry.model)}  # fmt: skip
         done = subprocess.run(
             [sys.executable, __file__, "--one", json.dumps(case), "--weights", weights],
