@@ -1,11 +1,11 @@
 """Predict and judge every real map with a protein model.
 
-    python benchmarks/bench_real_maps.py [--weights unet ...] [--coarsest Å] [--csv OUT]
+    python benchmarks/bench_real_maps.py [--weights unet ...] [--rows OUT] [--csv OUT]
 
 CRYONB_DATA names the folder of maps and models. With --folds FOLDER, each map is predicted by the
 network of FOLDER/fold<k>.safetensors that was trained without its protein (`GROUPS` below; the
 recipes are in recipes/folds). Each map runs in a process of its own, so that its peak memory is its
-own. The table that comes with the package is that of all weights and --coarsest 10.
+own. With --rows, a run that was cut off goes on.
 """
 
 import argparse
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=["unet"])
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--coarsest", type=float, default=99.0, help="resolution in Å")
+    parser.add_argument("--rows", type=Path, help="file of finished rows")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -58,7 +59,10 @@ def main() -> None:
         return
     folder = Path(os.environ["CRYONB_DATA"]) / "maps"
     index = pd.read_csv(folder / "INDEX.csv", dtype={"resolution": str}).dropna(subset=["model"])
-    rows = []
+    rows, finished = [], {}
+    if arguments.rows and arguments.rows.is_file():
+        known = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+        finished = {(row["name"], row["method"]): row for row in known}
     for method, entry in product(arguments.weights, index.itertuples()):
         group = next((k for k, names in enumerate(GROUPS) if entry.map in names), None)
         weights = method
@@ -67,6 +71,9 @@ def main() -> None:
         # Some entries say "~20" or "3.28?".
         resolution = float(entry.resolution.strip("~?"))
         if resolution > arguments.coarsest:
+            continue
+        if (entry.map, method) in finished:
+            rows.append(finished[entry.map, method])
             continue
         case = {"name": entry.map, "resolution": resolution,
                 "map": str(folder / entry.map), "model": str(folder / entry.model)}  # fmt: skip
@@ -78,6 +85,9 @@ def main() -> None:
             print(f"{entry.map}: failed: {done.stderr.strip().splitlines()[-1]}")
             continue
         rows.append(json.loads(done.stdout.splitlines()[-1]) | {"method": method})
+        if arguments.rows:
+            with arguments.rows.open("a") as file:
+                print(json.dumps(rows[-1]), file=file)
     table = pd.DataFrame(rows)
     shown = ["name", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
              "f1_nucleotide", "haruspex_precision", "haruspex_recall", "window_q3", "seconds",
