@@ -55,6 +55,7 @@ _HOMES = {
     "compare_chains": "cryonb.evaluate.chain",
     "published_quartiles": "cryonb.evaluate.published",
     "published_scores": "cryonb.evaluate.published",
+    "stored_benchmark": "cryonb.comparison",
     # label
     "secondary_structure": "cryonb.label.secondary_structure",
     "label_volume": "cryonb.label.voxels",

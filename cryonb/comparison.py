@@ -19,7 +19,9 @@ from cryonb.errors import CryonbError
 from cryonb.evaluate.benchmark import judge
 from cryonb.files.atomic import written_beside
 
-__all__ = ["Benchmark", "benchmark", "in_processes"]
+__all__ = ["Benchmark", "benchmark", "in_processes", "stored_benchmark"]
+
+_TABLES = Path(__file__).parent / "evaluate" / "tables"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,26 @@ class Benchmark:
 
     def _repr_html_(self) -> str:
         return self.table.round(3).to_html()
+
+
+def stored_benchmark(name: str) -> Benchmark:
+    """Open a table of scores that comes with cryonb.
+
+    Parameters
+    ----------
+    name : {"scope_domains"}
+        Simulated maps of SCOPe domains at 6 and 10 Å (group: the fold class); written by
+        `benchmarks/bench_<name>.py` with the weights that are shipped.
+
+    Raises
+    ------
+    CryonbError
+        If there is no such table.
+    """
+    known = sorted(path.name.removesuffix(".csv") for path in _TABLES.glob("*.csv"))
+    if name not in known:
+        raise CryonbError(f"A table of {', '.join(known)} was expected, but {name!r} was asked.")
+    return Benchmark(pd.read_csv(_TABLES / f"{name}.csv"))
 
 
 def benchmark(

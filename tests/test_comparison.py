@@ -110,3 +110,35 @@ def test_every_figure_can_be_drawn():
         found.plot("pie")
     with pytest.raises(CryonbError, match="window_q3_one"):
         comparison.Benchmark(found.table.drop(columns="window_q3_one")).plot("phases")
+
+
+@pytest.mark.parametrize("name", ["scope_domains"])
+def test_stored_tables_hold_what_the_notebooks_read(name):
+    table = nb.stored_benchmark(name).table
+    assert {"unet", "haruspex", "emap2sec", "emap2sec-dense"} == set(table["method"])
+    keys = ["name", "resolution", "method"]
+    assert not table.duplicated(keys).any()
+    # Every method has judged every map.
+    assert table.groupby("method").size().nunique() == 1
+    scores = table.filter(regex="q3|f1|precision|recall|accuracy|segments")
+    assert scores.stack().dropna().between(0, 1).all()
+    assert table["q3"].notna().mean() > 0.5
+
+
+def test_a_stored_row_is_what_its_method_gives_today(data):
+    row = (
+        nb.stored_benchmark("scope_domains")
+        .table.query("method == 'unet'")
+        .nsmallest(1, "n_protein")
+    )
+    row = row.iloc[0]
+    case = {"name": row["name"], "resolution": row["resolution"],
+            "model": data / "structures" / row["name"]}  # fmt: skip
+    found = nb.benchmark([case], ["unet"], device="cpu", progress=False).table.iloc[0]
+    assert found["q3"] == pytest.approx(row["q3"], abs=0.02)
+    assert found["window_q3"] == pytest.approx(row["window_q3"], abs=0.02)
+
+
+def test_an_unknown_table_is_refused():
+    with pytest.raises(CryonbError, match="scope_domains was expected"):
+        nb.stored_benchmark("nothing")
