@@ -89,6 +89,7 @@ def main() -> None:
             with arguments.rows.open("a") as file:
                 print(json.dumps(rows[-1]), file=file)
     table = pd.DataFrame(rows)
+    medians = ["haruspex_precision", "haruspex_recall", "haruspex_f1"]
     shown = ["name", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
              "f1_nucleotide", "haruspex_precision", "haruspex_recall", "window_q3", "seconds",
              "peak_gb"]  # fmt: skip
@@ -102,6 +103,7 @@ def main() -> None:
             pooled = (some["q3"] * some["n_protein"]).sum() / max(n, 1)
             print(f"{text}: q3 pooled {pooled:.3f}, mean {some['q3'].mean():.3f}, "
                   f"{len(some)} maps, {n:.0f} residues")  # fmt: skip
+            print("    medians", some[medians].median().round(3).to_dict())
     if arguments.csv:
         table.round(4).to_csv(arguments.csv, index=False)
 
