@@ -153,8 +153,10 @@ def _named(name, resolution: float | None) -> Path:
     """Give the file of shipped weights; of a family, the finest that are not finer than the map.
 
     A map can be blurred to what coarser weights know, but not the other way, and Emap2sec's fail
-    soon beyond their resolution: on simulated maps of validation domains at 6.6, 7 and 8 Å those of
-    6 Å have a mean Q3 of 0.71, 0.57 and 0.36, those of 10 Å on the blurred maps 0.78 each.
+    soon beyond their resolution: at 7 Å over 24 validation domains the dense form's mean Q3 is 0.53
+    with the weights of 6 Å, and 0.78 with those of 10 Å on the blurred map (`benchmarks/
+    bench_scope_domains.py --part validation --resolutions 7 --weights emap2sec-dense_6A
+    emap2sec-dense_10A`).
     """
     family = {
         float(path.stem.removeprefix(f"{name}_").removesuffix("A")): path
