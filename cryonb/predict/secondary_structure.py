@@ -9,6 +9,7 @@ from cryonb.grid import Grid
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.blur import blurred
 from cryonb.process.level import noise_level
+from cryonb.process.molmap_like import as_molmap
 from cryonb.process.resample import resample
 from cryonb.volume import ProbabilityVolume, Volume
 
@@ -178,9 +179,10 @@ def emap2sec_windows(
     contour : float, optional
         Contour level of the map as it is given; estimated from the noise by default.
     resolution : float, optional
-        Å. A map of finer resolution is blurred to that of the weights, which the paper, whose maps
-        are of 5 to 10 Å, has no need of; a contour level then cuts the map before it is blurred,
-        and afterwards the level is the share of the maximum that the weights know.
+        Å. A map of finer resolution is blurred to that of the weights and made as soft and bright
+        as the maps that these learned from (`cryonb.process.molmap_like`), which the paper, whose
+        maps are of 5 to 10 Å, has no need of; a contour level then cuts the map before that, and
+        afterwards the level is the share of the maximum that the weights know.
     **options
         Of `predict_windows`.
 
@@ -194,13 +196,11 @@ def emap2sec_windows(
     unit = on_voxels_of(volume, 1.0)
     learnt = about.get("resolution") or 0
     if resolution and resolution < learnt:
-        if contour is None:
-            unit = blurred(unit, resolution, learnt)
-        else:
+        if contour is not None:
             # The level is that of the sharper map; a blurred one is lower.
-            above = unit.replace(np.where(unit.values < contour, 0, unit.values))
-            unit = blurred(above, resolution, learnt)
-            contour = about["contour"] * unit.max
+            unit = unit.replace(np.where(unit.values < contour, 0, unit.values))
+        unit = as_molmap(blurred(unit, resolution, learnt), learnt)
+        contour = about["contour"] * unit.max
     if contour is None:
         contour = noise_level(unit.values)
     return predict_windows(unit, module, contour=contour, **options)
