@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError, WeightsError
-from cryonb.predict.secondary_structure import on_voxels_of
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.normalize import normalize
+from cryonb.process.resample import on_voxels_of
 from cryonb.volume import ProbabilityVolume, Volume
 
 __all__ = ["CORE", "predict_cryo2struct"]

@@ -14,7 +14,7 @@ from cryonb.label.haruspex import ORDER
 from cryonb.networks.haruspex import LOST, TOUCHED
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.level import density_scale, noise_level
-from cryonb.process.resample import resample
+from cryonb.process.resample import on_voxels_of, resample
 from cryonb.volume import CLASSES, ProbabilityVolume, Volume
 
 __all__ = ["predict_haruspex", "write_haruspex"]
@@ -26,8 +26,8 @@ _CHANNELS = {"sheet": "strand", "helix": "helix", "nucleotide": "nucleotide",
 
 
 def predict_haruspex(
-    volume: Volume, network, *, scaled: bool = False, rescale: bool = True, tile: int = 128,
-    batch: int = 1, skip: bool = True, progress: bool = True,
+    volume: Volume, network, *, scaled: bool = False, voxel_size: float | None = None,
+    rescale: bool = True, tile: int = 128, batch: int = 1, skip: bool = True, progress: bool = True,
 ) -> ProbabilityVolume:  # fmt: skip
     """Run Haruspex's network over a map.
 
@@ -40,8 +40,12 @@ def predict_haruspex(
     scaled : bool
         Divide the density by its `density_scale` first, for weights that were trained so. The
         original takes it as deposited.
+    voxel_size : float, optional
+        Å, of the only voxels that the weights know. The original learned from all of 1.0 to 1.2 Å;
+        weights that know 1.1 Å alone take a molecule on 1.0 Å for one that is a tenth larger.
     rescale : bool
-        Resample to 1.1 Å where a voxel is larger than 1.2 or smaller than 1.0 Å, as the original.
+        Resample to `voxel_size`; without one to 1.1 Å where a voxel is larger than 1.2 or smaller
+        than 1.0 Å, as the original.
     tile : int
         Largest edge of a tile in voxels, a multiple of 4. The original's is 40; larger ones share
         more, and agree with each other wherever the network's padding does not reach.
@@ -68,7 +72,9 @@ def predict_haruspex(
             f"A tile of at least {2 * _RIM + 4} voxels, a multiple of 4, was expected, but {tile} "
             "was given."
         )
-    if rescale and (max(volume.voxel_size) > 1.2 or min(volume.voxel_size) < 1.0):
+    if rescale and voxel_size is not None:
+        volume = on_voxels_of(volume, voxel_size)
+    elif rescale and (max(volume.voxel_size) > 1.2 or min(volume.voxel_size) < 1.0):
         volume = resample(volume, 1.1)
     scale = (density_scale(volume.values) or 1.0) if scaled else 1.0
     values = np.pad(volume.values / np.float32(scale), _RIM)

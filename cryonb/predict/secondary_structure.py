@@ -10,10 +10,10 @@ from cryonb.predict.tiles import predict_tiles
 from cryonb.process.blur import blurred
 from cryonb.process.level import noise_level
 from cryonb.process.molmap_like import as_molmap
-from cryonb.process.resample import resample
+from cryonb.process.resample import on_voxels_of, resample
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["check_positive", "emap2sec_windows", "on_voxels_of", "predict_sse", "run_network"]
+__all__ = ["check_positive", "emap2sec_windows", "predict_sse", "run_network"]
 
 _OF_SECONDARY_STRUCTURE = ("unet", "haruspex", "emap2sec")
 
@@ -81,8 +81,10 @@ def predict_sse(
     if about["architecture"] == "haruspex":
         from cryonb.predict.haruspex import predict_haruspex
 
-        scaled = about.get("scaled", False)
-        result = predict_haruspex(volume, module, scaled=scaled, progress=progress, **options)
+        if about.get("scaled"):
+            # Weights of our training; the original's know no scale, and several voxel sizes.
+            options = {"scaled": True, "voxel_size": about["voxel_size"]} | options
+        result = predict_haruspex(volume, module, progress=progress, **options)
     elif about["architecture"] == "emap2sec":
         if tile is not None:
             raise CryonbError(f"Emap2sec works on windows, but tiles of {tile} voxels were asked.")
@@ -153,13 +155,6 @@ def check_positive(volume: Volume) -> None:
             "A map with positive density was expected, but its largest value is "
             f"{volume.max:g}; if the contrast is inverted, multiply the map by -1."
         )
-
-
-def on_voxels_of(volume: Volume, size: float, *, method: str = "cubic") -> Volume:
-    """Resample a map to a voxel size in Å, unless it has that already."""
-    if np.abs(np.array(volume.voxel_size) - size).max() > 1e-3:
-        return resample(volume, size, method=method)
-    return volume
 
 
 def emap2sec_windows(

@@ -14,7 +14,7 @@ from cryonb.errors import CryonbError, GridError
 from cryonb.grid import Grid
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
-__all__ = ["resample"]
+__all__ = ["on_voxels_of", "resample"]
 
 _METHODS = ("cubic", "linear", "fourier", "nearest")
 # Output planes that are worked on at a time.
@@ -324,3 +324,10 @@ def _nearest(volume: Volume, positions, shape, fill: float) -> np.ndarray:
     values = volume.values[chosen]
     _fill_outside(values, inside, 0 if isinstance(volume, LabelVolume) else fill)
     return values
+
+
+def on_voxels_of(volume: Volume, size: float, *, method: str = "cubic") -> Volume:
+    """Resample a map to a voxel size in Å, unless it has that already."""
+    if np.abs(np.array(volume.voxel_size) - size).max() > 1e-3:
+        return resample(volume, size, method=method)
+    return volume

@@ -76,14 +76,12 @@ class RealAnnotated(torch.utils.data.Dataset):
     def __init__(self, folder, table, *, seed: int, edge: int, measured: int):
         from cryonb.files.model import read_model
         from cryonb.files.mrc import read_map
-        from cryonb.process.resample import resample
+        from cryonb.process.resample import on_voxels_of
 
         self.seed, self.edge, self.measured = seed, edge, measured
         self._maps = []
         for row in table.itertuples():
-            volume = read_map(folder / row.map)
-            if max(volume.voxel_size) > 1.2 or min(volume.voxel_size) < 1.0:
-                volume = resample(volume, VOXEL)
+            volume = on_voxels_of(read_map(folder / row.map), VOXEL)
             found = annotate(read_model(folder / row.model), volume)
             label = np.where(found.counts, found.label, IGNORED).astype(np.uint8)
             pad = (edge + 16) // 2

@@ -77,6 +77,10 @@ def test_voxels_outside_1_to_1_2_are_resampled(network):
         volume = Volume(values, Grid(values.shape, (size,) * 3))
         found = predict_haruspex(volume, network, progress=False)
         assert found.voxel_size == pytest.approx((expected,) * 3)
+    close = Volume(values, Grid(values.shape, (1.0,) * 3))
+    for exact in (1.1, 1.0):
+        found = predict_haruspex(close, network, voxel_size=exact, progress=False)
+        assert found.voxel_size == pytest.approx((exact,) * 3)
     kept = predict_haruspex(volume, network, rescale=False, progress=False)
     assert kept.voxel_size == (0.8,) * 3
     with pytest.raises(CryonbError, match="multiple of 4"):

@@ -9,6 +9,7 @@ from cryonb.grid import Grid
 from cryonb.networks.emap2sec import Emap2sec, truncated
 from cryonb.networks.haruspex import Haruspex
 from cryonb.networks.weights import load_module, save_weights
+from cryonb.opening import example, example_model
 from cryonb.predict.secondary_structure import emap2sec_windows, predict_sse
 from cryonb.volume import Volume
 
@@ -84,6 +85,22 @@ def test_weights_of_a_family_are_not_finer_than_the_map(weights, tmp_path, monke
                       20: "windows_10A"}  # fmt: skip
 
 
+def test_our_haruspex_gets_the_only_voxels_that_it_knows(monkeypatch):
+    # On voxels of 1.0 Å, which the original may have, everything is a tenth larger to it.
+    seen = {}
+
+    def spy(volume, network, **options):
+        seen.update(options)
+        raise StopIteration
+
+    monkeypatch.setattr("cryonb.predict.haruspex.predict_haruspex", spy)
+    m = Volume(np.ones((8, 8, 8), np.float32), Grid((8, 8, 8)))
+    with pytest.raises(StopIteration):
+        predict_sse(m, method="haruspex", device="cpu", progress=False)
+    assert seen["voxel_size"] == pytest.approx(1.1)
+    assert seen["scaled"]
+
+
 @pytest.mark.parametrize(("finest", "blurs"), [(6.0, True), (3.0, False), (None, False)])
 def test_finer_maps_are_blurred_for_emap2sec(volume, monkeypatch, finest, blurs):
     torch.manual_seed(4)
@@ -119,3 +136,12 @@ def test_a_contour_level_of_a_finer_map_is_not_that_of_the_blurred_one(monkeypat
     assert same == pytest.approx(0.1 * whole.max)
     emap2sec_windows(m, network, about, contour=2.0, resolution=9.0)
     assert seen[-1][1] == 2.0
+
+
+def test_haruspex_reads_a_map_on_voxels_of_one_angstrom():
+    pytest.importorskip("nglview")
+    m = example("rhodopsin", resolution=3.0)
+    assert m.voxel_size == (1.0, 1.0, 1.0)
+    found = m.predict_sse(method="haruspex", device="cpu", progress=False).background_as_coil()
+    # Taken for voxels of 1.1 Å, helices were called strand, and 0.30 of the residues were right.
+    assert found.evaluate(example_model("rhodopsin")).summary["q3"] > 0.6
