@@ -79,9 +79,10 @@ def stored_benchmark(name: str) -> Benchmark:
 
     Parameters
     ----------
-    name : {"scope_domains"}
-        Simulated maps of SCOPe domains at 6 and 10 Å (group: the fold class); written by
-        `benchmarks/bench_<name>.py` with the weights that are shipped.
+    name : {"scope_domains", "real_maps"}
+        Simulated maps of SCOPe domains at 6 and 10 Å (group: the fold class), or maps of
+        experiments, 1.75 to 4.5 Å; written by `benchmarks/bench_<name>.py` with the weights that
+        are shipped.
 
     Raises
     ------

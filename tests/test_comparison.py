@@ -112,7 +112,7 @@ def test_every_figure_can_be_drawn():
         comparison.Benchmark(found.table.drop(columns="window_q3_one")).plot("phases")
 
 
-@pytest.mark.parametrize("name", ["scope_domains"])
+@pytest.mark.parametrize("name", ["scope_domains", "real_maps"])
 def test_stored_tables_hold_what_the_notebooks_read(name):
     table = nb.stored_benchmark(name).table
     assert {"unet", "haruspex", "emap2sec", "emap2sec-dense"} == set(table["method"])
@@ -125,20 +125,24 @@ def test_stored_tables_hold_what_the_notebooks_read(name):
     assert table["q3"].notna().mean() > 0.5
 
 
-def test_a_stored_row_is_what_its_method_gives_today(data):
-    row = (
-        nb.stored_benchmark("scope_domains")
-        .table.query("method == 'unet'")
-        .nsmallest(1, "n_protein")
-    )
+@pytest.mark.parametrize("method", ["unet", "haruspex", "emap2sec-dense"])
+@pytest.mark.parametrize("name", ["scope_domains", "real_maps"])
+def test_a_stored_row_is_what_its_method_gives_today(data, name, method):
+    table = nb.stored_benchmark(name).table
+    row = table[(table["method"] == method) & (table["n_protein"] > 0)].nsmallest(1, "n_protein")
     row = row.iloc[0]
-    case = {"name": row["name"], "resolution": row["resolution"],
-            "model": data / "structures" / row["name"]}  # fmt: skip
-    found = nb.benchmark([case], ["unet"], device="cpu", progress=False).table.iloc[0]
+    case = {"name": row["name"], "resolution": row["resolution"]}
+    if name == "real_maps":
+        index = pd.read_csv(data / "maps" / "INDEX.csv").set_index("map")
+        case |= {"map": str(data / "maps" / row["name"]),
+                 "model": data / "maps" / index.loc[row["name"], "model"]}  # fmt: skip
+    else:
+        case["model"] = data / "structures" / row["name"]
+    found = nb.benchmark([case], [method], device="cpu", progress=False).table.iloc[0]
     assert found["q3"] == pytest.approx(row["q3"], abs=0.02)
     assert found["window_q3"] == pytest.approx(row["window_q3"], abs=0.02)
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(CryonbError, match="scope_domains was expected"):
+    with pytest.raises(CryonbError, match="real_maps, scope_domains was expected"):
         nb.stored_benchmark("nothing")

@@ -43,8 +43,9 @@ def predict_sse(
         Edge of a tile in voxels, and tiles (for Emap2sec: windows) a call: what memory allows. By
         default the network's own choice.
     contour : float, optional
-        Contour level for Emap2sec, which looks at nothing below; estimated from the noise by
-        default. Other methods do not need it.
+        Contour level for Emap2sec, which looks at nothing below; by default estimated from the
+        noise, or what its weights learned with where the map is blurred for them. Other methods do
+        not need it.
     resolution : float, optional
         Å, the map's own (`DensityMap.resolution`) by default. It decides between Emap2sec's weights
         for 6 Å and finer and those for coarser maps, and whether the map must be blurred for them.
@@ -172,7 +173,8 @@ def emap2sec_windows(
     about : dict
         Description of the weights. Its resolution is the finest that they know.
     contour : float, optional
-        Contour level of the map as it is given; estimated from the noise by default.
+        Contour level of the map as it is given; estimated from the noise by default, unless the
+        map is blurred.
     resolution : float, optional
         Å. A map of finer resolution is blurred to that of the weights and made as soft and bright
         as the maps that these learned from (`cryonb.process.molmap_like`), which the paper, whose
