@@ -154,7 +154,7 @@ def _named(name, resolution: float | None) -> Path:
 
     A map can be blurred to what coarser weights know, but not the other way, and Emap2sec's fail
     soon beyond their resolution: at 7 Å over 24 validation domains the dense form's mean Q3 is 0.53
-    with the weights of 6 Å, and 0.78 with those of 10 Å on the blurred map (`benchmarks/
+    with the weights of 6 Å, and 0.77 with those of 10 Å on the blurred map (`benchmarks/
     bench_scope_domains.py --part validation --resolutions 7 --weights emap2sec-dense_6A
     emap2sec-dense_10A`).
     """
