@@ -49,14 +49,14 @@ class _Panel:
         self.slices = Slices(density, classes)
         self._live = density.grid.n_voxels <= _QUICK
 
-    def _density_controls(self) -> list:
+    def _density_controls(self, opacity: float = 0.35) -> list:
         """Add the density to the scene, and make what changes it."""
         density = self.density
         level = getattr(density, "contour", None)
         level = density.mean + 3 * density.std if level is None else float(level)
         low = density.mean + 0.5 * density.std
         high = max(density.max, low + density.std)
-        self.scene.add_map(density, "density", level=level, opacity=0.35, limits=(low, high))
+        self.scene.add_map(density, "density", level=level, opacity=opacity, limits=(low, high))
         sigmas = [(v - density.mean) / density.std for v in (level, low, high)]
         self.sigma = _slider("level (σ)", *sigmas, 0.05, live=self._live)
         self.level = widgets.FloatText(
@@ -64,7 +64,7 @@ class _Panel:
             layout=widgets.Layout(width="220px"), style={"description_width": "90px"},
         )  # fmt: skip
         self.visible, self.mesh = _box("density", True), _box("mesh", False)
-        self.opacity = _slider("opacity", 0.35, 0, 1, 0.05, live=self._live)
+        self.opacity = _slider("opacity", opacity, 0, 1, 0.05, live=self._live)
         self.zone = _slider("zone (Å)", 0, 0, 60, 5, live=self._live)
         self.zone.tooltip = "edge of a box around the middle of the view; 0 for all"
         _observe(self.sigma, self._set_sigma)
@@ -280,7 +280,8 @@ class StructureView(_Panel):
         if model is not None:
             self.scene.add_model(model)
             controls += self._model_controls()
-        controls += [*self._density_controls(), *self._slice_controls()]
+        # Faint, since the classes are within it.
+        controls += [*self._density_controls(0.2), *self._slice_controls()]
         self.show_all()
         return controls
 

@@ -19,6 +19,9 @@ __all__ = ["Scene"]
 
 #: NGL's own colour schemes that a model may be given by name.
 SCHEMES = ("sstruc", "chainid", "residueindex", "bfactor", "element", "hydrophobicity")
+#: From this opacity on, a surface hides what lies behind it from surfaces that are drawn later;
+#: without that, a density around it would be painted over it, its far side too.
+_SOLID = 0.6
 _GREY = "#999999"
 
 
@@ -133,7 +136,7 @@ class Scene:
         )
         component.add_surface(
             color=colour, opacity=opacity, isolevel=level, contour=mesh, opaqueBack=False,
-            isolevelType="sigma" if sigma else "value", depthWrite=opacity > 0.9,
+            isolevelType="sigma" if sigma else "value", depthWrite=opacity > _SOLID,
         )  # fmt: skip
         if shown.note:
             self.notes.append(f"{name}: {shown.note}")
@@ -233,7 +236,7 @@ class Scene:
         wanted = {"contour": mesh, "opacity": opacity, "boxSize": zone}
         wanted = {key: value for key, value in wanted.items() if value is not None}
         if opacity is not None:
-            wanted["depthWrite"] = opacity > 0.9
+            wanted["depthWrite"] = opacity > _SOLID
         self._update(name, **wanted)
 
     def mark(self, name: str, residue: tuple[str, int, str]) -> None:
