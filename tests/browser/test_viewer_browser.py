@@ -74,7 +74,7 @@ def test_mesh_and_opacity(opened):
     opened.press("opacity", "ArrowRight", 4)
     opened.raw.wait_for_timeout(1000)
     assert opened.parameter("density", "contour") is True
-    assert opened.parameter("density", "opacity") == pytest.approx(0.55)
+    assert opened.parameter("density", "opacity") == pytest.approx(0.4)
 
 
 def test_what_was_shown_is_there_after_a_reload(opened):

@@ -68,6 +68,11 @@ def test_switches_of_a_map(made, sent):
     assert last(sent)[2] == {"contour": True}
     shown.opacity.value = 1.0
     assert last(sent)[2] == {"opacity": 1.0, "depthWrite": True}
+    # A faint density must not hide the surfaces within it, nor be painted over them.
+    shown.opacity.value = 0.2
+    assert last(sent)[2] == {"opacity": 0.2, "depthWrite": False}
+    shown.opacity.value = 0.75
+    assert last(sent)[2] == {"opacity": 0.75, "depthWrite": True}
     shown.zone.value = 20
     assert last(sent)[2] == {"boxSize": 20}
     shown.visible.value = False
