@@ -142,28 +142,28 @@ def search(
         wanted * torch.from_numpy(part.astype(np.float32)) for part in (transfer, transfer * s2**2)
     ]
     # Only where the middle of the model lies within the map.
-    inside = np.zeros(shape, dtype=bool)
-    inside[tuple(slice(0, n) for n in target.shape)] = True
+    outside = torch.ones(shape, dtype=torch.bool)
+    outside[tuple(slice(0, n) for n in target.shape)] = False
     rotations = spread_rotations(step)
-    found = [[], []]
+    # Filled in place: small results kept between the large ones of each turn would pin these.
+    best = np.empty((2, len(rotations), _EACH), dtype=np.float32)
+    place = np.empty(best.shape, dtype=np.int64)
     index_of = target.grid.to_index(points) - target.grid.to_index(np.zeros((1, 3)))
     bar = tqdm(range(0, len(rotations), _BATCH), desc="rotations", disable=not progress)
     for first in bar:
         part = rotations[first : first + _BATCH]
         maps = torch.from_numpy(_put(index_of, weight, part, voxel, shape))
         transformed = torch.fft.rfftn(maps, dim=(1, 2, 3)).conj()
-        for scores, kept in zip(filters, found, strict=True):
+        for k, scores in enumerate(filters):
             score = torch.fft.irfftn(transformed * scores, s=shape, dim=(1, 2, 3))
-            score[:, ~torch.from_numpy(inside)] = -np.inf
-            best, place = score.reshape(len(part), -1).topk(_EACH)
-            rows = np.repeat(np.arange(first, first + len(part)), _EACH)
-            kept.append((best.numpy().ravel(), place.numpy().ravel(), rows))
-    both = []
-    for kept in found:
-        best, place, rows = (np.concatenate(column) for column in zip(*kept, strict=True))
-        middle = target.grid.to_points(np.stack(np.unravel_index(place, shape), axis=1))
-        both.append((rotations[rows], middle, (best - best.mean()) / max(best.std(), 1e-9)))
-    rotation, middle, score = (np.concatenate(column) for column in zip(*both, strict=True))
+            score[:, outside] = -np.inf
+            top, where = score.reshape(len(part), -1).topk(_EACH)
+            best[k, first : first + len(part)] = top
+            place[k, first : first + len(part)] = where
+    spread = np.maximum(best.std(axis=(1, 2), keepdims=True), 1e-9)
+    score = ((best - best.mean(axis=(1, 2), keepdims=True)) / spread).ravel()
+    middle = target.grid.to_points(np.stack(np.unravel_index(place.ravel(), shape), axis=1))
+    rotation = np.tile(np.repeat(rotations, _EACH, axis=0), (2, 1, 1))
     order = np.argsort(-score, kind="stable")
     return Candidates(rotation[order], middle[order], score[order])
 
