@@ -10,7 +10,7 @@ own. With --rows, a run that was cut off goes on. The table that comes with the 
     python benchmarks/bench_real_maps.py --coarsest 10 --csv OUT \
         --weights emap2sec emap2sec-dense haruspex unet
 
-of which Emap2sec's windows take most of an hour.
+of which Emap2sec's windows take half an hour.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
     rows, finished = [], {}
     if arguments.rows and arguments.rows.is_file():
         known = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
-        finished = {(row["name"], row["method"]): row for row in known}
+        finished = {(row["name"], row["method"], row["resolution"]): row for row in known}
     for method, entry in product(arguments.weights, index.itertuples()):
         group = next((k for k, names in enumerate(GROUPS) if entry.map in names), None)
         weights = method
@@ -80,13 +80,13 @@ def main() -> None:
         resolution = float(entry.resolution.strip("~?"))
         if resolution > arguments.coarsest:
             continue
-        if (entry.map, method) in finished:
-            rows.append(finished[entry.map, method])
+        case = {"name": entry.map, "resolution": arguments.simulate or resolution,
+                "map": None if arguments.simulate else str(folder / entry.map),
+                "model": str(folder / entry.model)}  # fmt: skip
+        key = (entry.map, method, case["resolution"])
+        if key in finished:
+            rows.append(finished[key])
             continue
-        case = {"name": entry.map, "resolution": resolution,
-                "map": str(folder / entry.map), "model": str(folder / entry.model)}  # fmt: skip
-        if arguments.simulate:
-            case |= {"map": None, "resolution": arguments.simulate}
         done = subprocess.run(
             [sys.executable, __file__, "--one", json.dumps(case), "--weights", weights],
             capture_output=True, text=True, check=False,
@@ -100,6 +100,7 @@ def main() -> None:
                 print(json.dumps(rows[-1]), file=file)
     table = pd.DataFrame(rows)
     medians = ["haruspex_precision", "haruspex_recall", "haruspex_f1"]
+    segments = ["window_segments_helix", "window_segments_strand"]
     shown = ["name", "resolution", "n_residues", "q3", "f1_helix", "f1_strand", "f1_coil",
              "f1_nucleotide", "haruspex_precision", "haruspex_recall", "window_q3", "seconds",
              "peak_gb"]  # fmt: skip
@@ -114,6 +115,7 @@ def main() -> None:
             print(f"{text}: q3 pooled {pooled:.3f}, mean {some['q3'].mean():.3f}, "
                   f"{len(some)} maps, {n:.0f} residues")  # fmt: skip
             print("    medians", some[medians].median().round(3).to_dict())
+            print("    means", some[segments].mean().round(3).to_dict())
     if arguments.csv:
         # Seconds and memory are those of the machine, and of what else it did.
         Benchmark(table.drop(columns=["seconds", "peak_gb"]).round(4)).save(arguments.csv)

@@ -84,6 +84,11 @@ def stored_benchmark(name: str) -> Benchmark:
         experiments, 1.75 to 4.5 Å; written by `benchmarks/bench_<name>.py` with the weights that
         are shipped.
 
+    Returns
+    -------
+    Benchmark
+        A row a map and method, with the columns that `benchmark` gives but for the seconds.
+
     Raises
     ------
     CryonbError

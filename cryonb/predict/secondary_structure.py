@@ -194,6 +194,11 @@ def emap2sec_windows(
     learnt = about.get("resolution") or 0
     if resolution and resolution < learnt:
         if contour is not None:
+            if not unit.max > contour:
+                raise CryonbError(
+                    f"Density above the contour level {contour:g} was expected, but the map's "
+                    f"largest value is {unit.max:g}."
+                )
             # The level is that of the sharper map; a blurred one is lower.
             unit = unit.replace(np.where(unit.values < contour, 0, unit.values))
         unit = as_molmap(blurred(unit, resolution, learnt), learnt)

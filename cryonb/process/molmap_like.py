@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import irfftn, rfftn
+from scipy.fft import irfftn
 
 from cryonb.errors import CryonbError
 from cryonb.process.crop import pad
 from cryonb.process.filter import spatial_frequency
-from cryonb.process.fourier_shells import Shells
+from cryonb.process.fourier_shells import Shells, transform
 from cryonb.process.level import density_scale, noise_level
 from cryonb.simulate.gaussian import sigma_of
 from cryonb.volume import Volume
@@ -35,7 +35,8 @@ def as_molmap(volume: Volume, resolution: float) -> Volume:
     stands out more. A network that knows nothing but such sums then takes helices for something
     else. Here no shell beyond 20 Å stays stronger, against those of 20 to 13 Å, than it is in
     proteins by molmap; none is made stronger, which would raise noise. Then the typical density of
-    the molecule becomes what it is there as a part of the maximum, and what is above is cut.
+    the molecule becomes what it is there as a part of the maximum, and what is above is cut. This
+    rule is our own; no paper has it.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def as_molmap(volume: Volume, resolution: float) -> Volume:
     Returns
     -------
     Volume
-        At most 1.
+        On the same grid, without unit, at most 1.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def as_molmap(volume: Volume, resolution: float) -> Volume:
     gain = _gain(wide, resolution)
     s = spatial_frequency(wide.shape, wide.voxel_size)
     shells = _WIDTH * np.arange(1, len(gain) + 1)
-    terms = rfftn(wide.values) * np.exp(np.interp(s, shells, gain)).astype(np.float32)
+    terms = transform(wide) * np.exp(np.interp(s, shells, gain)).astype(np.float32)
     middle = tuple(slice(n, n + m) for n, m in zip(spare, volume.shape, strict=True))
     values = irfftn(terms, s=wide.shape)[middle]
     values *= np.interp(resolution, _RESOLUTIONS, _SCALES) / density_scale(values)
@@ -76,11 +77,10 @@ def _gain(volume: Volume, resolution: float) -> np.ndarray:
     """Logarithm of the factor of each shell from 1 on; zero or less."""
     shells = Shells(volume.grid, _WIDTH)
     # Noise has its own falloff.
-    strong = np.where(volume.values > noise_level(volume.values), volume.values, 0)
-    power = shells.power(rfftn(strong))[: len(_AT_REST)]
-    expected = (
-        _AT_REST[: len(power)] - 2 * (np.pi * sigma_of(resolution) * shells.s[: len(power)]) ** 2
-    )
+    strong = volume.replace(volume.values * (volume.values > noise_level(volume.values)))
+    power = shells.power(transform(strong))[: len(_AT_REST)]
+    n = len(power)
+    expected = _AT_REST[:n] - 2 * (np.pi * sigma_of(resolution) * shells.s[:n]) ** 2
     gain = expected - 0.5 * np.log(np.maximum(power, np.finfo(np.float32).tiny))
     gain -= gain[_COARSE].mean()
     gain[: _COARSE.start] = 0

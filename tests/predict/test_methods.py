@@ -135,7 +135,10 @@ def test_a_contour_level_of_a_finer_map_is_not_that_of_the_blurred_one(monkeypat
     # What is below the level is gone before the map is blurred, and the level falls with the map.
     assert abs(cut.values[6, 6, 6]) < 1e-3 < whole.values[6, 6, 6]
     assert level == pytest.approx(0.1 * cut.max)
+    assert level < 2.0
     assert same == pytest.approx(0.1 * whole.max)
+    with pytest.raises(CryonbError, match="above the contour level 6"):
+        emap2sec_windows(m, network, about, contour=6.0, resolution=3.0)
     emap2sec_windows(m, network, about, contour=2.0, resolution=9.0)
     assert seen[-1][1] == 2.0
 
