@@ -351,6 +351,23 @@ def test_groups_may_run_elsewhere(smooth):
             torch.testing.assert_close(tensor, other._weights[name], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_groups_may_run_on_a_cluster(smooth, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"edge": 8, "overlap": 2, "epochs": 4, "together": 3}
+    alone = fit_siren(smooth, **options, **SMALL)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        there = fit_siren(smooth, executor=client, **options, **SMALL)
+    np.testing.assert_array_equal(there.epochs, alone.epochs)
+    for name, tensor in alone._weights.items():
+        torch.testing.assert_close(there._weights[name], tensor, rtol=0, atol=1e-4)
+
+
 def test_smaller_steps_learn_too(task):
     weights, targets, coordinates = task
     options = FitOptions(rate=1e-3, epochs=30, batch=60, small=0)
