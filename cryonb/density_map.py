@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryonb.errors import CryonbError
 from cryonb.volume import Volume
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class DensityMap(Volume):
         Shown in tables and used for file names.
     history : tuple of str
         What was done to the values.
+
+    Attributes
+    ----------
+    half_maps : MapHalves or None
+        The half maps that ride on the map, see `with_half_maps`. A map made of this one has none:
+        they would no longer be its halves.
     """
 
     _carried = ("name", "resolution", "contour")
@@ -40,6 +47,7 @@ class DensityMap(Volume):
     def __init__(self, values, grid, *, resolution=None, contour=None, name="", history=()):
         self.resolution = resolution
         self.contour = contour
+        self.half_maps = None
         super().__init__(values, grid, name=name, history=history)
 
     @classmethod
@@ -53,6 +61,43 @@ class DensityMap(Volume):
             resolution=resolution,
             contour=contour,
         )
+
+    def with_half_maps(self, first, second) -> DensityMap:
+        """Let two half maps ride on the map.
+
+        `sharpen`, `sharpening`, `density_modify`, `difference`, `local_resolution`, `evaluate` and
+        `nb.prepare` then use them without being told.
+
+        Parameters
+        ----------
+        first, second : Volume or path
+            As for `nb.half_maps`; on the map's grid.
+
+        Returns
+        -------
+        DensityMap
+            The same values, with `.half_maps`.
+
+        Raises
+        ------
+        CryonbError
+            If one is flat or holds what is no number, or both are the same.
+        GridError
+            If they are not on the map's grid.
+        """
+        from cryonb.opening import half_maps
+        from cryonb.process.fourier_shells import same_grid
+
+        made = self.replace()
+        made.half_maps = half_maps(first, second)
+        same_grid(self, made.half_maps.first)
+        return made
+
+    def _and_halves(self, options: dict, *instead: str) -> dict:
+        """Add the half maps that ride on the map, unless these or others are asked for."""
+        if self.half_maps is None or any(options.get(name) is not None for name in instead):
+            return options
+        return {"half_maps": self.half_maps} | options
 
     # ---- process ---------------------------------------------------------------------------------
 
@@ -108,7 +153,9 @@ class DensityMap(Volume):
         from cryonb.derived import DifferenceMap
         from cryonb.process.difference import difference
 
-        return DifferenceMap.from_difference(difference(self, other, **options), other)
+        return DifferenceMap.from_difference(
+            difference(self, other, **self._and_halves(options)), other
+        )
 
     def add_waters(self, model, **options):
         """Add water molecules to a model: see `cryonb.trace.waters.add_waters`."""
@@ -172,7 +219,7 @@ class DensityMap(Volume):
         """
         from cryonb.process.sharpen import sharpen
 
-        return sharpen(self, **options)
+        return sharpen(self, **self._and_halves(options, "method", "model", "b_iso"))
 
     def sharpening(self, **options):
         """Sharpen, and give B and the curve beside the map: see `cryonb.process.sharpen`.
@@ -185,10 +232,18 @@ class DensityMap(Volume):
         from cryonb.process.sharpen import sharpening
         from cryonb.show.sharpening import ShownSharpening
 
+        options = self._and_halves(options, "method", "model", "b_iso")
         return ShownSharpening(**vars(sharpening(self, **options)))
 
-    def density_modify(self, half_maps, **options):
+    def density_modify(self, half_maps=None, **options):
         """Improve the map by what maps of molecules share: see `cryonb.process.density_modify`.
+
+        Parameters
+        ----------
+        half_maps : HalfMaps or pair of Volume, optional
+            By default those that ride on the map.
+        **options
+            Of `density_modify`.
 
         Returns
         -------
@@ -198,7 +253,33 @@ class DensityMap(Volume):
         from cryonb.process.density_modify import density_modify
         from cryonb.show.density_modify import ShownDensityModification
 
+        half_maps = self._halves("Density modification") if half_maps is None else half_maps
         return ShownDensityModification(**vars(density_modify(self, half_maps, **options)))
+
+    def local_resolution(self, **options):
+        """Find the resolution voxel by voxel from the half maps that ride on the map.
+
+        Takes the arguments of `cryonb.process.local_resolution.local_resolution`.
+
+        Returns
+        -------
+        LocalResolution
+            With `.summary`, `.plot()` and `.save(folder)`.
+
+        Raises
+        ------
+        CryonbError
+            If the map has no half maps.
+        """
+        return self._halves("The local resolution").local_resolution(**options)
+
+    def _halves(self, what: str):
+        if self.half_maps is None:
+            raise CryonbError(
+                f"{what} needs half maps, but none ride on this map; give them by "
+                "m.with_half_maps(a, b)."
+            )
+        return self.half_maps
 
     def find_symmetry(self, **options):
         """Find the point group, about any axes: see `cryonb.process.symmetry.find_symmetry`."""
@@ -293,9 +374,11 @@ class DensityMap(Volume):
         model : gemmi.Structure or Atoms
             The model, in the map's frame.
         **options
-            Of `validate`: `resolution` (the map's own by default), `method` and `sigma` of the
-            Q-score, `radius`, `mask`, `periodic`, `workers`, `device`, and `prediction`: what
-            `predict_sse` gave, for its scores and `.disagreements()` with the model.
+            Of `validate`: `resolution` (the map's own by default; a map of the local resolution
+            adds cc_mask_local), `method` and `sigma` of the Q-score, `radius`, `mask`, `periodic`,
+            `workers`, `device`, `half_maps` (those that ride on the map by default), and
+            `prediction`: what `predict_sse` gave, for its scores and `.disagreements()` with the
+            model.
 
         Returns
         -------
@@ -306,7 +389,7 @@ class DensityMap(Volume):
         from cryonb.evaluate.validation import validate
         from cryonb.show.scores import ShownShells, ShownValidation
 
-        found = validate(self, model, **options)
+        found = validate(self, model, **self._and_halves(options))
         values = vars(found) | {"fsc": ShownShells(**vars(found.fsc))}
         return ShownValidation(**values, density=self, model=model)
 

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:
+def open_map(path, *, resolution=None, contour=None, half_maps=None, **options) -> DensityMap:
     """Open a map file (MRC, CCP4; .gz and .bz2 too).
 
     Parameters
@@ -30,8 +30,11 @@ def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:
         The file.
     resolution, contour : float, optional
         What is known about the map.
+    half_maps : pair of path or Volume, optional
+        Its half maps, see `DensityMap.with_half_maps`.
     **options
-        Of `cryonb.files.mrc.read_map`: `frame`, `reorthogonalize`.
+        Of `cryonb.files.mrc.read_map`: `frame`, `reorthogonalize`; they hold for the half maps,
+        too.
 
     Returns
     -------
@@ -40,7 +43,11 @@ def open_map(path, *, resolution=None, contour=None, **options) -> DensityMap:
     from cryonb.files.mrc import read_map
 
     volume = read_map(path, **options)
-    return DensityMap.from_volume(volume, resolution=resolution, contour=contour)
+    opened = DensityMap.from_volume(volume, resolution=resolution, contour=contour)
+    if half_maps is None:
+        return opened
+    first, second = (h if isinstance(h, Volume) else read_map(h, **options) for h in half_maps)
+    return opened.with_half_maps(first, second)
 
 
 def half_maps(first, second, **options):

@@ -73,7 +73,8 @@ def prepare(
     volume : DensityMap, Volume or path
         The whole map, best the one before anybody sharpened or masked it.
     half_maps : HalfMaps or pair of Volume or path, optional
-        On the map's grid; they decide the sharpening. Without them the surface of the map does.
+        On the map's grid; they decide the sharpening. By default those that ride on the map;
+        without any, the surface of the map decides.
     resolution : float, optional
         Å; that which the map knows by default, else the half maps' at FSC 0.143, else an estimate.
     cushion : float
@@ -116,7 +117,7 @@ def prepare(
         raise CryonbError(
             f"Two half maps were expected, but {half_maps!r} was given; give nb.half_maps(a, b)."
         )
-    halves = None if half_maps is None else opened_halves(*half_maps)
+    halves = volume.half_maps if half_maps is None else opened_halves(*half_maps)
     steps = []
 
     def done(step, what, begin):

@@ -38,7 +38,7 @@ class Correlation:
         `correlate`.
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, n_atoms, b_iso, occupancy, cc, cc_main_chain,
-        cc_side_chain, smoc.
+        cc_side_chain, smoc; where a local resolution was given also resolution (mean of its atoms).
     chains : pandas.DataFrame
         A row a chain: chain, n_residues, n_atoms, b_iso, cc, smoc.
     model_map : Volume
@@ -214,6 +214,9 @@ def correlate(
     if local is not None:
         each = shell_map(atoms, grid, resolution=local, device=device)
         values["cc_mask_local"] = _Pair(volume, each).over(inside)
+        n = len(residues)
+        count = np.maximum(residues["n_atoms"], 1)
+        residues["resolution"] = np.bincount(atoms.residue, local, n) / count
     return Correlation(pd.Series(values), residues, chains, model_map)
 
 

@@ -23,7 +23,7 @@ __all__ = ["FourierShells", "half_map_fsc", "map_model_fsc", "shell_correlation"
 
 def map_model_fsc(
     volume: Volume, model, *, resolution: float | None = None, mask: Volume | None = None,
-    shell_width: float | None = None, device: str | None = None,
+    shell_width: float | None = None, half_maps=None, device: str | None = None,
 ) -> FourierShells:  # fmt: skip
     """Correlate a map with the map of a model, shell by shell.
 
@@ -40,6 +40,8 @@ def map_model_fsc(
         the resolution (at least 3 Å) beyond the atoms, falling to 0 over twice that.
     shell_width : float, optional
         In 1/Å; the inverse of the longest edge of the box by default.
+    half_maps : HalfMaps or pair of Volume, optional
+        Halves of the map, to be compared with one another within the same mask.
     device : str, optional
         Where torch computes the model's map.
 
@@ -47,12 +49,15 @@ def map_model_fsc(
     -------
     FourierShells
         Curves fsc (without mask) and fsc_masked, which counts. The model's map reaches as far as
-        the voxels can hold, with its own B, and is not masked.
+        the voxels can hold, with its own B, and is not masked. With half maps also fsc_corrected,
+        theirs, and fsc_full, which a faultless model would have (`half_map_fsc`).
 
     Raises
     ------
     MapModelMismatchError
         If map and model do not overlap.
+    GridError
+        If mask or half maps are on another grid.
     """
     if resolution is None:
         resolution = getattr(volume, "resolution", None)
@@ -69,4 +74,9 @@ def map_model_fsc(
         "fsc": shells.correlation(transform(volume), f),
         "fsc_masked": shells.correlation(transform(volume, mask), f),
     }
+    if half_maps is not None:
+        first, second = half_maps
+        same_grid(volume, first)
+        halves = half_map_fsc(first, second, mask=mask, shell_width=shell_width).table
+        curves |= {name: halves[name].to_numpy() for name in ("fsc_corrected", "fsc_full")}
     return FourierShells(shells.table(**curves), "map and model", "fsc_masked")

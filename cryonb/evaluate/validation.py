@@ -37,13 +37,16 @@ class Validation:
     summary : pandas.Series
         cc_mask, cc_volume, cc_peaks, cc_box, q_mean, q_expected, fsc_model_0.5 and fsc_model_0.143
         (Å, map masked around the model); then cc_image, cc_main_chain, cc_side_chain, ccc and smoc;
-        and, where a prediction was given, q3, haruspex_precision, haruspex_recall and haruspex_f1
-        of it (`cryonb.evaluate.secondary_structure.evaluate_sse`).
+        where a local resolution was given, cc_mask_local (`correlate`); where half maps were given,
+        fsc_half_0.143 (Å, within the same mask, corrected for it); and, where a prediction was
+        given, q3, haruspex_precision, haruspex_recall and haruspex_f1 of it
+        (`cryonb.evaluate.secondary_structure.evaluate_sse`).
     residues : pandas.DataFrame
         A row a residue: chain, number, icode, name, kind, n_atoms, b_iso, occupancy, and a column
         a score: cc, cc_main_chain, cc_side_chain, smoc, q, q_backbone, q_sidechain, q_expected.
-        Where a prediction was given also modelled and predicted (classes) and confidence (mean
-        probability of the predicted class); None and NaN where it says nothing.
+        Where a local resolution was given also resolution (Å, mean of the residue's atoms). Where a
+        prediction was given also modelled and predicted (classes) and confidence (mean probability
+        of the predicted class); None and NaN where it says nothing.
     chains : pandas.DataFrame
         A row a chain: chain, n_residues, n_atoms, b_iso, cc, smoc, q, q_expected.
     fsc : FourierShells
@@ -236,8 +239,8 @@ def _joined(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
 
 
 def validate(
-    volume: Volume, model, *, resolution: float | None = None, method: str = "mapq",
-    sigma: float = 0.6, radius: float | None = None, mask: Volume | None = None,
+    volume: Volume, model, *, resolution=None, method: str = "mapq",
+    sigma: float = 0.6, radius: float | None = None, mask: Volume | None = None, half_maps=None,
     prediction: ProbabilityVolume | None = None, periodic: bool = True, workers: int | None = None,
     device: str | None = None,
 ) -> Validation:  # fmt: skip
@@ -249,14 +252,18 @@ def validate(
         The map.
     model : gemmi.Structure or Atoms
         The model, in the map's frame.
-    resolution : float, optional
-        Of the map, in Å; that which a `DensityMap` knows by default.
+    resolution : float, Volume or array_like, optional
+        Of the map, in Å; that which a `DensityMap` knows by default. A map of the local resolution,
+        or a resolution for each atom, adds cc_mask_local; all other scores are then at the
+        resolution that the map knows, or else at the median over the atoms.
     method, sigma, workers
         As for `cryonb.evaluate.qscore.qscore`.
     radius, periodic
         As for `cryonb.evaluate.correlation.correlate`.
     mask
         As for `cryonb.evaluate.fourier_shell.map_model_fsc`.
+    half_maps : HalfMaps or pair of Volume, optional
+        Halves of the map: adds fsc_half_0.143, and their curves to `.fsc`.
     prediction : ProbabilityVolume, optional
         Classes of secondary structure, as `m.predict_sse()` gives them: adds their scores to the
         summary, and `Validation.disagreements`.
@@ -271,6 +278,8 @@ def validate(
     ------
     CryonbError
         If the resolution is neither given nor known, or the prediction is none.
+    GridError
+        If the half maps are on another grid.
     MapModelMismatchError
         If map and model do not overlap.
     """
@@ -282,16 +291,24 @@ def validate(
     correlation = correlate(
         volume, atoms, resolution=resolution, radius=radius, periodic=periodic, device=device
     )
+    local = "cc_mask_local" in correlation.summary
+    if local:
+        resolution = getattr(volume, "resolution", None) or correlation.summary["resolution"]
     # Q-scores know one location an atom, as MapQ does.
     q = qscore(volume, model, resolution=resolution, method=method, sigma=sigma, workers=workers)
-    fsc = map_model_fsc(volume, atoms, resolution=resolution, mask=mask, device=device)
+    fsc = map_model_fsc(
+        volume, atoms, resolution=resolution, mask=mask, half_maps=half_maps, device=device
+    )
     summary = {
         **correlation.summary, **q.summary,
         "fsc_model_0.5": fsc.resolution(0.5), "fsc_model_0.143": fsc.resolution(0.143),
     }  # fmt: skip
     scores = ["kind", "q", "q_backbone", "q_sidechain", "q_expected"]
     residues = _joined(correlation.residues, q.residues[_KEYS + scores])
-    keys = (*SUMMARY_KEYS, *_FURTHER)
+    keys = (*SUMMARY_KEYS, *_FURTHER, *(("cc_mask_local",) if local else ()))
+    if half_maps is not None:
+        summary["fsc_half_0.143"] = fsc.resolution(0.143, curve="fsc_corrected")
+        keys += ("fsc_half_0.143",)
     if prediction is not None:
         judged = evaluate_sse(prediction, model, density=volume)
         residues = _with_prediction(residues, judged.residues)
