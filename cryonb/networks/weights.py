@@ -46,7 +46,7 @@ def bfloat16_is_fast(device: str) -> bool:
     return bool(check()) if check is not None else False
 
 
-def save_weights(network, path, *, metadata: dict, half: bool = True) -> None:
+def save_weights(network, path, *, metadata: dict, half: bool = True, rank: int = 0) -> None:
     """Write a network as safetensors with a JSON description beside it.
 
     Parameters
@@ -59,14 +59,23 @@ def save_weights(network, path, *, metadata: dict, half: bool = True) -> None:
         Goes into the description (architecture, classes, rim, ...).
     half : bool
         Write float16; float32 otherwise.
+    rank : int
+        By which large layers are stored, see `cryonb.networks.low_rank.factorised`; 0 stores them
+        whole. The network that is read is whole in either case.
     """
     import torch
     from safetensors.torch import save
 
-    tensors = {
-        key: value.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
+    from cryonb.networks.low_rank import factorised
+
+    state = {
+        key: value.detach().cpu()
         for key, value in network.state_dict().items()
         if not key.endswith("num_batches_tracked")
+    }
+    tensors = {
+        key: value.to(torch.float16 if half else torch.float32).contiguous()
+        for key, value in factorised(state, rank).items()
     }
     description = {
         **metadata,
@@ -199,6 +208,8 @@ def load_module(name: str = "unet", *, device: str | None = None, resolution: fl
     import torch
     from safetensors.torch import load
 
+    from cryonb.networks.low_rank import whole
+
     path = Path(name)
     if path.suffix != ".safetensors":
         path = _named(name, resolution)
@@ -224,7 +235,7 @@ def load_module(name: str = "unet", *, device: str | None = None, resolution: fl
         )
     room = importlib.import_module(f"cryonb.networks.{architecture}")
     network = getattr(room, _ARCHITECTURES[architecture])(**description["options"])
-    state = {key: value.to(torch.float32) for key, value in load(data).items()}
+    state = {key: value.to(torch.float32) for key, value in whole(load(data)).items()}
     # Batch counters of training mean nothing here, so they are not stored.
     lacking = network.load_state_dict(state, strict=False)
     wrong = [key for key in lacking.missing_keys if not key.endswith("num_batches_tracked")]

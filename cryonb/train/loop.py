@@ -275,5 +275,6 @@ def train_network(
             "torch": torch.__version__,
             "validation": validation | about.get("validation", {}),
         },
+        rank=recipe.stored_rank,
     )
     return weights

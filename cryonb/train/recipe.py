@@ -134,6 +134,8 @@ class NetworkRecipe(Recipe):
         Processes that make samples.
     look : int
         Steps between two looks at the validation set.
+    stored_rank : int
+        Rank by which the file keeps large layers (`cryonb.networks.low_rank`); 0 keeps them whole.
     """
 
     steps: int = 4000
@@ -147,6 +149,7 @@ class NetworkRecipe(Recipe):
     real_maps: tuple[str, ...] = ()
     workers: int = 1
     look: int = 250
+    stored_rank: int = 0
 
 
 @dataclass(frozen=True)

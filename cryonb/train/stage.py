@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cryonb.errors import CryonbError
+from cryonb.networks.low_rank import whole
 from cryonb.train.library import Library, build_library, split
 from cryonb.train.recipe import NetworkRecipe, Recipe
 from cryonb.train.samples import IGNORED, Mixture, structure_weights
@@ -247,7 +248,7 @@ def start_state(recipe: NetworkRecipe) -> dict:
             "or weights (.safetensors)."
         )
     if path.suffix == ".safetensors":
-        return {key: value.float() for key, value in load_file(path).items()}
+        return {key: value.float() for key, value in whole(load_file(path)).items()}
     return torch.load(path, map_location="cpu", weights_only=True)["average"]
 
 
