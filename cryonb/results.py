@@ -169,6 +169,28 @@ class BackboneMap(BackbonePrediction):
 
         return evaluate_peaks(self.peaks(**options), model, grid=self.heat.grid)
 
+    def plot(self, model=None, **options):
+        """Draw slices of the heat of Cα atoms with the candidates of `peaks(**options)`."""
+        from cryonb.show.trace import plot_backbone
+
+        return plot_backbone(self, self.peaks(**options), model)
+
+    def view(self, model=None, *, height: int = 440, **options):
+        """Show heat and candidates over the map: see `cryonb.show.trace_view.BackboneView`.
+
+        Parameters
+        ----------
+        model : gemmi.Structure, optional
+            Shown as a cartoon.
+        height : int
+            Of the view in pixels.
+        **options
+            Of `peaks`.
+        """
+        from cryonb.show.trace_view import BackboneView
+
+        return BackboneView(self, self.peaks(**options), model, height=height)
+
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
         """Write the heat maps, `<stem>_CA.mrc` and so on, into a folder that is made if need be."""
         from cryonb.files.mrc import write_map
@@ -195,6 +217,18 @@ class TracedModel(Trace):
         from cryonb.evaluate.chain import compare_chains
 
         return compare_chains(self.model, truth, **options)
+
+    def plot(self, truth=None):
+        """Draw the chains from three sides, and their confidence: a matplotlib figure."""
+        from cryonb.show.trace import plot_trace
+
+        return plot_trace(self, truth)
+
+    def view(self, truth=None, **options):
+        """Show the chains over the map in the notebook: `cryonb.show.trace_view.TraceView`."""
+        from cryonb.show.trace_view import TraceView
+
+        return TraceView(self, truth, **options)
 
     def save(self, folder, *, stem: str | None = None) -> list[Path]:
         """Write `<stem>_trace.cif` and `<stem>_trace.csv` into a folder, made if need be."""

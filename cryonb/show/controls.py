@@ -14,14 +14,14 @@ from cryonb.show.slices import Slices
 from cryonb.show.view import SCHEMES, Scene
 from cryonb.volume import ProbabilityVolume, Volume
 
-__all__ = ["GraphView", "MapView", "StructureView"]
+__all__ = ["GraphView", "MapView", "StructureView", "checkbox", "observe", "slider"]
 
 _WIDTH = "340px"
 #: Voxels of a map up to which a surface follows a slider while it moves.
 _QUICK = 100**3
 
 
-def _slider(text: str, value, low, high, step, *, live: bool = True):
+def slider(text: str, value, low, high, step, *, live: bool = True):
     """A float slider of the panel."""
     return widgets.FloatSlider(
         value=float(np.clip(value, low, high)), min=low, max=high, step=step, description=text,
@@ -30,12 +30,13 @@ def _slider(text: str, value, low, high, step, *, live: bool = True):
     )  # fmt: skip
 
 
-def _box(text: str, value: bool):
+def checkbox(text: str, value: bool):
+    """A box to tick, as wide as its text."""
     layout = widgets.Layout(width="auto", margin="0 10px 0 0")
     return widgets.Checkbox(value=value, description=text, indent=False, layout=layout)
 
 
-def _observe(widget, function):
+def observe(widget, function):
     """Call a function of a widget's new value."""
     widget.observe(lambda change: function(change["new"]), "value")
 
@@ -58,21 +59,21 @@ class _Panel:
         high = max(density.max, low + density.std)
         self.scene.add_map(density, "density", level=level, opacity=opacity, limits=(low, high))
         sigmas = [(v - density.mean) / density.std for v in (level, low, high)]
-        self.sigma = _slider("level (σ)", *sigmas, 0.05, live=self._live)
+        self.sigma = slider("level (σ)", *sigmas, 0.05, live=self._live)
         self.level = widgets.FloatText(
             value=level, step=density.std / 10, description="absolute",
             layout=widgets.Layout(width="220px"), style={"description_width": "90px"},
         )  # fmt: skip
-        self.visible, self.mesh = _box("density", True), _box("mesh", False)
-        self.opacity = _slider("opacity", opacity, 0, 1, 0.05, live=self._live)
-        self.zone = _slider("zone (Å)", 0, 0, 60, 5, live=self._live)
+        self.visible, self.mesh = checkbox("density", True), checkbox("mesh", False)
+        self.opacity = slider("opacity", opacity, 0, 1, 0.05, live=self._live)
+        self.zone = slider("zone (Å)", 0, 0, 60, 5, live=self._live)
         self.zone.tooltip = "edge of a box around the middle of the view; 0 for all"
-        _observe(self.sigma, self._set_sigma)
-        _observe(self.level, self._set_level)
-        _observe(self.visible, lambda v: self.scene.set_visible("density", v))
-        _observe(self.mesh, lambda v: self.scene.set_style("density", mesh=v))
-        _observe(self.opacity, lambda v: self.scene.set_style("density", opacity=v))
-        _observe(self.zone, lambda v: self.scene.set_style("density", zone=v))
+        observe(self.sigma, self._set_sigma)
+        observe(self.level, self._set_level)
+        observe(self.visible, lambda v: self.scene.set_visible("density", v))
+        observe(self.mesh, lambda v: self.scene.set_style("density", mesh=v))
+        observe(self.opacity, lambda v: self.scene.set_style("density", opacity=v))
+        observe(self.zone, lambda v: self.scene.set_style("density", zone=v))
         row = widgets.HBox([self.visible, self.mesh])
         return [row, self.sigma, self.level, self.opacity, self.zone]
 
@@ -108,17 +109,17 @@ class _Panel:
             )
             for k, n in enumerate(shape)
         ]  # fmt: skip
-        self.follow = _box("slices follow the view", True)
+        self.follow = checkbox("slices follow the view", True)
         self._moving = False
-        for slider in self.places:
-            _observe(slider, lambda _: self._slices_moved())
+        for one in self.places:
+            observe(one, lambda _: self._slices_moved())
         self.scene.on_move(self._view_moved)
         self._draw_slices()
         return [widgets.HBox(self.pictures), *self.places, self.follow]
 
     def _slices_moved(self) -> None:
         if not self._moving:
-            self._index = tuple(slider.value for slider in self.places)
+            self._index = tuple(one.value for one in self.places)
             self._draw_slices()
 
     def _view_moved(self, centre) -> None:
@@ -130,8 +131,8 @@ class _Panel:
         if tuple(index) == self._index:
             return
         self._index, self._moving = tuple(index), True
-        for slider, place in zip(self.places, index, strict=True):
-            slider.value = place
+        for one, place in zip(self.places, index, strict=True):
+            one.value = place
         self._moving = False
         self._draw_slices()
 
@@ -187,7 +188,7 @@ class MapView(_Panel):
                 options=SCHEMES, description="model", layout=widgets.Layout(width="240px"),
                 style={"description_width": "90px"},
             )  # fmt: skip
-            _observe(self.colour, lambda name: self.scene.set_colour("model", name))
+            observe(self.colour, lambda name: self.scene.set_colour("model", name))
             controls += [self.colour, self._residue_control(model)]
         controls = [*self._density_controls(), *controls, *self._slice_controls()]
         self.show_all()
@@ -211,7 +212,7 @@ class MapView(_Panel):
             style={"description_width": "90px"},
         )  # fmt: skip
         keys = list(zip(residues.chain, residues.number, residues.icode, strict=True))
-        _observe(self.residue, lambda row: self._fly(middle[row], keys[row]))
+        observe(self.residue, lambda row: self._fly(middle[row], keys[row]))
         return self.residue
 
 
@@ -244,8 +245,8 @@ class GraphView(MapView):
         self.scene.add_points(
             self._graph.points, "graph", colours=colours, links=self._graph.edges, radius=0.4
         )
-        self.graph_shown = _box(f"graph: {len(self._graph)} nodes", True)
-        _observe(self.graph_shown, lambda v: self.scene.set_visible("graph", v))
+        self.graph_shown = checkbox(f"graph: {len(self._graph)} nodes", True)
+        observe(self.graph_shown, lambda v: self.scene.set_visible("graph", v))
         about = widgets.HTML("<small>nodes: dark low density, yellow high</small>")
         return [widgets.HBox([self.graph_shown, about]), *controls]
 
@@ -286,7 +287,7 @@ class StructureView(_Panel):
         return controls
 
     def _class_controls(self) -> list:
-        self.threshold = _slider("probability", 0.5, 0.05, 0.95, 0.05, live=self._live)
+        self.threshold = slider("probability", 0.5, 0.05, 0.95, 0.05, live=self._live)
         self.classes = {}
         for name in self.probabilities.classes[1:]:
             volume = self.probabilities[name]
@@ -296,12 +297,12 @@ class StructureView(_Panel):
                 volume, name, level=0.5, colour=CLASS_COLOURS[name], opacity=0.75, limits=(0.0, 1.0)
             )
             # Coil would hide the rest.
-            self.classes[name] = _box(name, name != "coil")
-            _observe(self.classes[name], lambda v, name=name: self._show_class(name, v))
+            self.classes[name] = checkbox(name, name != "coil")
+            observe(self.classes[name], lambda v, name=name: self._show_class(name, v))
             if name == "coil":
                 self.scene.set_visible(name, False)
                 self.slices.shown.discard(name)
-        _observe(self.threshold, self._set_threshold)
+        observe(self.threshold, self._set_threshold)
         legend = [
             widgets.HBox([widgets.HTML(patch(CLASS_COLOURS[name])), box])
             for name, box in self.classes.items()
@@ -327,9 +328,9 @@ class StructureView(_Panel):
             layout=widgets.Layout(width="240px"), style={"description_width": "90px"},
         )  # fmt: skip
         self.legend = widgets.HTML(legend(FOUND))
-        _observe(self.colour, self._set_colouring)
-        self.model_shown = _box("model", True)
-        _observe(self.model_shown, lambda v: self.scene.set_visible("model", v))
+        observe(self.colour, self._set_colouring)
+        self.model_shown = checkbox("model", True)
+        observe(self.model_shown, lambda v: self.scene.set_visible("model", v))
         return [widgets.HBox([self.colour, self.model_shown]), self.legend]
 
     def _set_colouring(self, name: str) -> None:
@@ -353,8 +354,8 @@ class StructureView(_Panel):
             options=[("…", None), *options], description="worst stretches",
             layout=widgets.Layout(width="420px"), style={"description_width": "110px"},
         )  # fmt: skip
-        _observe(self.residue, self.go_to_residue)
-        _observe(self.worst, lambda row: row is not None and self._jump(row))
+        observe(self.residue, self.go_to_residue)
+        observe(self.worst, lambda row: row is not None and self._jump(row))
         self._draw_strip(0)
         return [widgets.HBox([self.worst, self.about]), self.strip, self.residue]
 

@@ -7,7 +7,7 @@ import numpy as np
 from cryonb.graph.density_graph import DensityGraph
 from cryonb.show.plot import Picture
 
-__all__ = ["plot_graph"]
+__all__ = ["ca_trace", "plot_graph"]
 
 _VIEWS = (("x", "y"), ("x", "z"), ("y", "z"))
 
@@ -31,7 +31,7 @@ def plot_graph(graph: DensityGraph, model=None) -> Picture:
     points, density = graph.points, graph.nodes["density"].to_numpy(dtype=float)
     # The densest last, on top.
     order = np.argsort(density)
-    trace = None if model is None else _trace(model)
+    trace = None if model is None else ca_trace(model)
     drawn = None
     for view, names in zip(axes, _VIEWS, strict=False):
         columns = ["xyz".index(name) for name in names]
@@ -54,7 +54,7 @@ def plot_graph(graph: DensityGraph, model=None) -> Picture:
     return figure
 
 
-def _trace(model) -> np.ndarray:
+def ca_trace(model) -> np.ndarray:
     """Cα positions chain by chain, with a gap of NaN where a chain ends or leaps."""
     from cryonb.atoms import KIND_PROTEIN, Atoms
 
