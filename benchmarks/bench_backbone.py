@@ -27,7 +27,6 @@ import time
 import warnings
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
@@ -46,18 +45,6 @@ RESOLUTIONS = (2.0, 2.5, 3.0, 3.5, 4.0)
 PUBLISHED = {"rmsd": 1.51, "matched": 60.4, "identity": 37.9}
 
 
-def sequences_of(model) -> list[str]:
-    """One-letter codes of the residues with a Cα, a string a protein chain."""
-    atoms = Atoms.from_structure(model)
-    alpha = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
-    chain, name = alpha.residues.chain[alpha.residue], alpha.residues.name[alpha.residue]
-    found = {}
-    for one, residue in zip(chain, name, strict=True):
-        letter = gemmi.find_tabulated_residue(residue).one_letter_code.upper().strip() or "X"
-        found[one] = found.get(one, "") + letter
-    return [text for text in found.values() if len(text) >= 5]
-
-
 def real_maps(folder: Path):
     table = pd.read_csv(folder / "maps" / "INDEX.csv", dtype={"resolution": str})
     table = table[table["model"].notna()]
@@ -66,7 +53,7 @@ def real_maps(folder: Path):
         if d > 4:
             continue
         model = read_model(folder / "maps" / entry.model)
-        if not sequences_of(model):
+        if not (Atoms.from_structure(model).name == "CA").any():
             continue
         yield entry.map, d, nb.open_map(folder / "maps" / entry.map, resolution=d), model
 
@@ -117,7 +104,7 @@ def judge(name, d, m, model, weights) -> dict:
     scores = evaluate_peaks(peaks, model, grid=found.heat.grid).summary
     row |= {key: scores[key] for key in ("n_ca", "recall", "precision", "f1")}
     row |= {"ca_rmsd": scores["rmsd"]} | macro_f1(found, model)
-    for kind, sequence in (("", sequences_of(model)), ("free_", None)):
+    for kind, sequence in (("", nb.open_sequences(model)), ("free_", None)):
         began = time.process_time()
         traced = m.trace(sequence, peaks=peaks, progress=False)
         row[f"{kind}trace_s"] = time.process_time() - began

@@ -23,6 +23,7 @@ _HOMES = {
     # open
     "open_map": "cryonb.opening",
     "open_model": "cryonb.opening",
+    "open_sequences": "cryonb.opening",
     "half_maps": "cryonb.opening",
     "fetch": "cryonb.opening",
     "fetch_map": "cryonb.opening",

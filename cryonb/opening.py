@@ -17,6 +17,7 @@ __all__ = [
     "half_maps",
     "open_map",
     "open_model",
+    "open_sequences",
     "simulate",
 ]
 
@@ -88,6 +89,24 @@ def open_model(path):
     from cryonb.files.model import read_model
 
     return read_model(path)
+
+
+def open_sequences(source) -> list[str]:
+    """Read the sequences of protein chains: see `cryonb.files.sequences.read_sequences`.
+
+    Parameters
+    ----------
+    source : path or gemmi.Structure
+        A FASTA or PIR file, or a model or its file.
+
+    Returns
+    -------
+    list of str
+        A string of one-letter codes a chain, as `m.trace` takes them.
+    """
+    from cryonb.files.sequences import read_sequences
+
+    return read_sequences(source)
 
 
 def fetch_map(entry, **options) -> DensityMap:

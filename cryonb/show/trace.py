@@ -48,7 +48,7 @@ def plot_backbone(found: BackbonePrediction, peaks: Peaks, model=None) -> Pictur
         extent, (across, up) = slice_edges(heat, axis)
         drawn = panel.imshow(
             np.take(heat.values, index, axis=axis).astype(np.float32), origin="lower",
-            extent=extent, cmap="gray_r", vmin=0, vmax=1,
+            extent=extent, cmap="gray_r", vmin=0, vmax=max(float(heat.max), 0.1),
         )  # fmt: skip
         columns = ["xyz".index(across), "xyz".index(up)]
         # The axes of arrays are z, y, x, those of points x, y, z.
