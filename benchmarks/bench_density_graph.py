@@ -11,6 +11,8 @@ the real maps of CRYONB_DATA/maps of 4 Å or better that have a model. Every map
 * paper: walk and clusters as published
 * newton: the default
 * chain: newton with passes, above 0.6 of the molecule's typical density
+* heat (real maps): newton on the heat of Cα atoms, `m.predict_backbone().density_graph()`; seconds
+  with the network
 
 on one spline field. Seconds are of the processor, on one thread each, the field apart.
 
@@ -40,6 +42,7 @@ from bench_interpolation import density
 from scipy.spatial import cKDTree
 
 from cryonb.atoms import Atoms
+from cryonb.density_map import DensityMap
 from cryonb.errors import CryonbWarning
 from cryonb.evaluate.graph import evaluate_graph
 from cryonb.field import SplineField
@@ -128,6 +131,15 @@ def compare(kind, name, resolution, volume, model):
                 "peaks_found": within(paper[at_peak], graph.points),
                 "ours_found": within(graph.points, paper),
             }
+        yield row | evaluate_graph(graph, model).summary.to_dict()
+    if kind == "real":
+        began = time.process_time()
+        m = DensityMap.from_volume(volume, resolution=resolution)
+        graph = m.predict_backbone(progress=False).density_graph()
+        row = {
+            "kind": kind, "name": name, "resolution": resolution, "voxels": volume.grid.n_voxels,
+            "setting": "heat", "seconds": time.process_time() - began, "field_seconds": 0.0,
+        }  # fmt: skip
         yield row | evaluate_graph(graph, model).summary.to_dict()
 
 

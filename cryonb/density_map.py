@@ -305,18 +305,7 @@ class DensityMap(Volume):
         options.setdefault("resolution", self.resolution)
         if options.get("threshold") == "contour" and self.contour is not None:
             options["threshold"] = self.contour
-        found = density_graph(self if field is None else field, **options)
-        made = MapGraph(
-            found.nodes,
-            found.edges,
-            grid=found.grid,
-            threshold=found.threshold,
-            resolution=found.resolution,
-            name=self.name,
-            method=found.method,
-        )
-        made.density = self
-        return made
+        return MapGraph.of(density_graph(self if field is None else field, **options), self)
 
     # ---- predict ------------------------------------------------------------------------------
 

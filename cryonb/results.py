@@ -150,6 +150,31 @@ class BackboneMap(BackbonePrediction):
 
         return find_ca(self.heat["CA"], classes=self.residue, **options)
 
+    def density_graph(self, *, threshold: float = 0.3, edge_length: float = 4.6, **options):
+        """Make a graph of the peaks of the heat of Cα atoms instead of the density's.
+
+        Parameters
+        ----------
+        threshold : float
+            Least heat of a node.
+        edge_length : float
+            Å; neighbours in a chain are 3.8 Å apart.
+        **options
+            Of `cryonb.graph.build.density_graph`.
+
+        Returns
+        -------
+        MapGraph
+            As `m.density_graph()` gives; its nodes' densities are heats.
+        """
+        from cryonb.graph import density_graph
+        from cryonb.volume import Volume
+
+        heat = self.heat["CA"]
+        heat = Volume._adopt(heat.values.astype(np.float32), heat.grid, name=self.heat.name)
+        found = density_graph(heat, threshold=threshold, edge_length=edge_length, **options)
+        return MapGraph.of(found, self.density)
+
     def evaluate(self, model, **options):
         """Judge the Cα candidates by a model: see `cryonb.evaluate.peaks.evaluate_peaks`.
 
@@ -253,6 +278,21 @@ class MapGraph(DensityGraph):
     """
 
     density = None
+
+    @classmethod
+    def of(cls, found: DensityGraph, density) -> MapGraph:
+        """Make the graph that of a map."""
+        made = cls(
+            found.nodes,
+            found.edges,
+            grid=found.grid,
+            threshold=found.threshold,
+            resolution=found.resolution,
+            name=density.name,
+            method=found.method,
+        )
+        made.density = density
+        return made
 
     def select(self, which) -> MapGraph:
         """Keep some nodes: see `cryonb.graph.density_graph.DensityGraph.select`."""

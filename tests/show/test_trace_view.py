@@ -54,6 +54,18 @@ def test_candidates_are_drawn(made):
         assert (rings < (right, top)).all()
 
 
+def test_the_heat_has_a_graph_of_its_own(made):
+    found, model, alpha = made
+    graph = found.density_graph()
+    assert len(graph) == len(alpha)
+    assert graph.density is found.density
+    summary = graph.evaluate(model).summary
+    assert summary["ca_sensitivity"] == summary["ca_specificity"] == 1
+    assert summary["ca_rmsd"] < 0.15
+    # In a helix no other Cα is within 4.6 Å than the next one.
+    assert len(graph.edges) == len(alpha) - 1
+
+
 def test_traced_chains_are_drawn(made):
     found, model, alpha = made
     traced = TracedModel(**vars(found.density.trace(peaks=found.peaks(), progress=False)))
