@@ -174,6 +174,9 @@ class MapView(_Panel):
         Of the view in pixels.
     """
 
+    # Of the density's surface; less where something within it is to be seen.
+    _opacity = 0.35
+
     def __init__(self, density: Volume, model=None, *, height: int = 440):
         super().__init__(density, None, height)
         with self.scene.hold():
@@ -190,7 +193,8 @@ class MapView(_Panel):
             )  # fmt: skip
             observe(self.colour, lambda name: self.scene.set_colour("model", name))
             controls += [self.colour, self._residue_control(model)]
-        controls = [*self._density_controls(), *controls, *self._slice_controls()]
+        density = self._density_controls(self._opacity)
+        controls = [*density, *controls, *self._slice_controls()]
         self.show_all()
         return controls
 

@@ -36,6 +36,8 @@ class BackboneView(MapView):
         Of the view in pixels.
     """
 
+    _opacity = 0.15
+
     def __init__(self, found, peaks, model=None, *, height: int = 440):
         self._found, self._peaks = found, peaks
         super().__init__(found.density, model, height=height)
@@ -45,7 +47,7 @@ class BackboneView(MapView):
         controls = []
         if heat.max > 0.05:
             self.scene.add_map(
-                heat, "heat", level=0.4, colour=_HEAT, opacity=0.7, limits=(0.05, 0.95)
+                heat, "heat", level=0.4, colour=_HEAT, opacity=0.5, limits=(0.05, 0.95)
             )
             self.heat = slider("Cα heat", 0.4, 0.05, 0.95, 0.05, live=self._live)
             observe(self.heat, lambda level: self.scene.set_level("heat", level))
@@ -73,6 +75,8 @@ class TraceView(MapView):
     height : int
         Of the view in pixels.
     """
+
+    _opacity = 0.15
 
     def __init__(self, trace, truth=None, *, height: int = 440):
         self._trace = trace
