@@ -14,7 +14,14 @@ from cryonb.simulate.scattering import electron_coefficients, ionic_coefficients
 from cryonb.simulate.structure_factors import OVERSAMPLING, frequencies, structure_factors
 from cryonb.volume import Volume
 
-__all__ = ["fourier_map", "gaussian_sum", "isotropic_parts"]
+__all__ = [
+    "fourier_map",
+    "gaussian_sum",
+    "isotropic_parts",
+    "padded_box",
+    "refit",
+    "work_sizes",
+]
 
 
 def _fast_size(n: int) -> int:
@@ -23,7 +30,7 @@ def _fast_size(n: int) -> int:
     return next_fast_len(int(n), real=True)
 
 
-def _refit(coefficients: torch.Tensor, old, new) -> torch.Tensor:
+def refit(coefficients: torch.Tensor, old, new) -> torch.Tensor:
     """Put the coefficients of a real transform on another grid of the same box.
 
     The frequencies that both grids have are kept; that of Nyquist, of even sizes, is left out.
@@ -36,6 +43,36 @@ def _refit(coefficients: torch.Tensor, old, new) -> torch.Tensor:
             if z is not None and y is not None:
                 out[z, y, last] = coefficients[z, y, last]
     return out
+
+
+def padded_box(grid: Grid, limit: float, b_max: float, *, reach: float | None = None):
+    """Give a box in which little of what wraps around reaches the grid: a sharp limit rings.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where the map is wanted.
+    limit : float
+        Highest frequency in 1/Å.
+    b_max : float
+        The largest width in Å².
+    reach : float, optional
+        Å on each side, in place of 4 wavelengths and 3 standard deviations.
+
+    Returns
+    -------
+    before, sizes : (z, y, x) of int
+        Voxels in front of the grid, and of the box.
+    """
+    if reach is None:
+        reach = max(4.0 / limit + 3.0 * np.sqrt(max(b_max, 0.0) / (8 * np.pi**2)), 8.0)
+    before = np.ceil(reach / np.array(grid.voxel_size)).astype(int)[::-1]
+    return before, [_fast_size(n + 2 * pad) for n, pad in zip(grid.shape, before, strict=True)]
+
+
+def work_sizes(box, limit: float) -> list[int]:
+    """Give the sizes (z, y, x) of the grid on which atoms are spread in a box (x, y, z) of Å."""
+    return [max(_fast_size(np.ceil(2 * OVERSAMPLING * x * limit)), 8) for x in box[::-1]]
 
 
 def gaussian_sum(
@@ -79,13 +116,7 @@ def gaussian_sum(
     """
     voxel = np.array(grid.voxel_size)
     limit = s_max if s_max is not None else 0.5 / voxel.min()
-    # The box inside is so much larger than the map that what wraps around has died out. A sharp
-    # limit rings: its ripples fall with the square of the distance.
-    if reach is None:
-        widest = np.sqrt(max(float(np.max(b)), 0.0) / (8 * np.pi**2))
-        reach = max(4.0 / limit + 3.0 * widest, 8.0)
-    before = np.ceil(reach / voxel).astype(int)[::-1]
-    sizes = [_fast_size(n + 2 * pad) for n, pad in zip(grid.shape, before, strict=True)]
+    before, sizes = padded_box(grid, limit, float(np.max(b)), reach=reach)
     if periodic:
         before, sizes = np.zeros(3, dtype=int), grid.shape
     box = np.array(sizes[::-1]) * voxel
@@ -94,7 +125,7 @@ def gaussian_sum(
         fold = np.ceil(voxel[::-1] * limit * 3).astype(int)
         work = [int(n * k) for n, k in zip(sizes, fold, strict=True)]
     else:
-        work = [max(_fast_size(np.ceil(2 * OVERSAMPLING * x * limit)), 8) for x in box[::-1]]
+        work = work_sizes(box, limit)
     fine = box / work[::-1]
     index = ((position - (grid.lower - before[::-1] * voxel)) / fine)[:, ::-1]
     near = periodic | ((index > -4) & (index < np.array(work) + 4)).all(axis=1)
@@ -122,7 +153,7 @@ def gaussian_sum(
         shape, step = work, fold
     else:
         shape, step = sizes, (1, 1, 1)
-        coefficients = _refit(coefficients, work, sizes)
+        coefficients = refit(coefficients, work, sizes)
     density = torch.fft.irfftn(coefficients, s=tuple(shape)) * (np.prod(shape) / np.prod(box))
     take = tuple(
         slice(pad * k, (pad + n) * k, k) for n, pad, k in zip(grid.shape, before, step, strict=True)

@@ -3,7 +3,8 @@
 Each atom is a sum of Gaussians. Their widths are shared out to a short list of widths (exact at
 zero and at the highest frequency), one grid of B-spline weights a width is filled, transformed and
 multiplied by its Gaussian; so any number of atoms costs a fixed number of transforms, on the CPU
-or a GPU, for several maps at once.
+or a GPU, for several maps at once. Where it is to be precise, the list is reduced to the few
+functions of frequency that the atoms at hand are made of.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _CHUNK = 16384
 # The smooth kernel: its width in nodes, and its shape for a grid 1.5 times as fine as is needed.
 _WIDTH, _SHAPE = 6, 12.2
 OVERSAMPLING = 1.5
+# R.m.s. of atoms' curves that may be lost when their number of functions is reduced.
+_LOST = 3e-6
 # Numbers that the grids of weights of a group of widths may take.
 _HELD = 50_000_000
 
@@ -69,7 +72,10 @@ def _cubic(f: torch.Tensor) -> torch.Tensor:
 
 def _bell(x: torch.Tensor) -> torch.Tensor:
     """The smooth kernel at distances of -1 to 1 half widths."""
-    return torch.exp(_SHAPE * (torch.sqrt((1 - x**2).clamp(min=0)) - 1)) * (x.abs() < 1)
+    inside = x.abs() < 1
+    # Where the root is zero its derivative has none.
+    root = torch.sqrt(torch.where(inside, 1 - x**2, torch.ones_like(x)))
+    return torch.exp(_SHAPE * (root - 1)) * inside
 
 
 def _smooth(f: torch.Tensor) -> torch.Tensor:
@@ -123,7 +129,7 @@ def _chebyshev(a, b, q_max) -> tuple[torch.Tensor, torch.Tensor]:
     exp(-b q) is interpolated in b through Chebyshev nodes between the extremes; the error falls
     faster than exponentially with their number.
     """
-    low, high = float(b.min()), float(b.max())
+    low, high = float(b.detach().min()), float(b.detach().max())
     half = max((high - low) / 2, 1e-6)
     count, bound = 2, np.inf
     while bound > 1e-6:
@@ -138,8 +144,51 @@ def _chebyshev(a, b, q_max) -> tuple[torch.Tensor, torch.Tensor]:
         gap = (b[:, column, None].double() - low - half) / half - x
         gap = torch.where(gap.abs() < 1e-9, torch.full_like(gap, 1e-9), gap)
         part = weight / gap
-        shares += (a[:, column, None] * part / part.sum(dim=1, keepdim=True)).float()
-    return low + half + half * x.float(), shares
+        shares += (a[:, column, None] * part / part.sum(dim=1, keepdim=True)).to(a.dtype)
+    return low + half + half * x.to(a.dtype), shares
+
+
+def _reduced(knots, shares, q_max):
+    """Find the few sums of Gaussians that all atoms are made of, by singular values.
+
+    The curves of atoms of one molecule are so alike that a third or half as many functions as
+    widths give them to parts in 10⁵ at every frequency.
+
+    Returns
+    -------
+    shares : Tensor, shape (n, r)
+        What each atom has of each function.
+    functions : Tensor of float64, shape (r, m)
+        What each function has of each width.
+    """
+    q = torch.linspace(0, q_max, 64, dtype=torch.float64, device=knots.device)
+    gaussians = torch.exp(-knots.double()[:, None] * q)
+    coefficients = shares.detach().double()
+    # Relative to the curves' r.m.s. at each frequency; below 10⁻⁴ of the highest none matters.
+    curves = coefficients.T @ coefficients
+    rms = ((curves @ gaussians) * gaussians).sum(dim=0).clamp(min=0).sqrt()
+    left, size, _ = torch.linalg.svd(
+        gaussians / rms.clamp(min=max(1e-4 * float(rms.max()), 1e-30)),
+        full_matrices=False,
+    )
+    kept = size > 1e-9 * size[0]
+    left, size = left[:, kept], size[kept]
+    basis = left * size
+    value, vector = torch.linalg.eigh(basis.T @ curves @ basis)
+    # What is left out when only the last are taken.
+    lost = torch.cumsum(value.clamp(min=0), 0)
+    vector = vector[:, lost > _LOST**2 * lost[-1]]
+    reduce = basis @ vector
+    return shares @ reduce.to(shares.dtype), vector.T @ (left / size).T
+
+
+def _functions(functions, knots, q):
+    """Values of sums of Gaussians, shape (r, m), at flat q: (r, len(q))."""
+    parts = [
+        functions.to(q.dtype) @ torch.exp(-knots.to(q.dtype)[:, None] * part)
+        for part in q.split(_CHUNK)
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def structure_factors(
@@ -174,17 +223,29 @@ def structure_factors(
     Returns
     -------
     Tensor of complex64, shape (n_maps, z, y, x // 2 + 1)
-        `torch.fft.irfftn` of it is the density integrated over a voxel.
+        `torch.fft.irfftn` of it is the density integrated over a voxel. Complex128 where `a` is of
+        float64; differentiable in `index`, `a` and, if `precise`, `b`.
     """
     device = index.device
     shape = tuple(shape)
     n_voxels = int(np.prod(shape))
     if s_max is None:
         s_max = 0.5 / min(voxel_size)
+    kind = torch.complex128 if a.dtype == torch.float64 else torch.complex64
     if not len(index):
-        return torch.zeros(n_maps, *shape[:2], shape[2] // 2 + 1, dtype=torch.complex64)
+        return torch.zeros(n_maps, *shape[:2], shape[2] // 2 + 1, dtype=kind)
+    q = frequencies(shape, voxel_size, device).to(a.dtype) / 4
+    flat_q = q.reshape(-1)
     if precise:
+        # A little more, so that rounding does not decide about what lies on the limit.
+        known = torch.nonzero(flat_q <= s_max**2 / 4 * (1 + 1e-5))[:, 0]
         knots, shares = _chebyshev(a, b, s_max**2 / 4)
+        # The functions of the atoms as they are need not be those of their derivatives.
+        if shares.requires_grad or not shares.any():
+            functions = torch.eye(len(knots), dtype=torch.float64, device=device)
+        else:
+            shares, functions = _reduced(knots, shares, s_max**2 / 4)
+        functions = _functions(functions, knots, flat_q[known])
     else:
         knots = _knots(b, widths)
         shares = _share(a, b, knots, s_max**2 / 4)
@@ -192,16 +253,16 @@ def structure_factors(
     base = torch.floor(index)
     half = _WIDTH // 2 if precise else 2
     nodes = torch.arange(1 - half, half + 1, device=device)
-    q = frequencies(shape, voxel_size, device) / 4
-    total = torch.zeros(n_maps, *q.shape, dtype=torch.complex64, device=device)
+    count = shares.shape[1]
+    total = 0
     # A few widths at a time where their grids would take much memory.
-    at_once = max(1, min(len(knots), _HELD // (n_maps * n_voxels)))
-    for low in range(0, len(knots), at_once):
+    at_once = max(1, min(count, _HELD // (n_maps * n_voxels)))
+    for low in range(0, count, at_once):
         group = shares[:, low : low + at_once]
-        filled = torch.zeros(n_maps * n_voxels, group.shape[1], device=device)
+        filled = a.new_zeros(n_maps * n_voxels, group.shape[1])
         for first in range(0, len(index), _CHUNK):
             part = slice(first, first + _CHUNK)
-            f = (index[part] - base[part]).float()
+            f = (index[part] - base[part]).to(a.dtype)
             w = _smooth(f) if precise else _cubic(f)
             at = (base[part].long()[:, :, None] + nodes) % sizes[:, None]
             flat = (at[:, 0, :, None, None] * shape[1] + at[:, 1, None, :, None]) * shape[2] + at[
@@ -212,8 +273,15 @@ def structure_factors(
             weight = w[:, 0, :, None, None] * w[:, 1, None, :, None] * w[:, 2, None, None, :]
             source = weight.reshape(len(f), -1, 1) * group[part, None, :]
             filled.index_add_(0, flat.reshape(-1), source.reshape(-1, group.shape[1]))
-        for column, knot in enumerate(knots[low : low + at_once]):
+        for column in range(group.shape[1]):
             grid = filled[:, column].reshape(n_maps, *shape)
-            total += torch.fft.rfftn(grid, dim=(1, 2, 3)) * torch.exp(-knot * q)
-    transform = _smooth_transform if precise else _spline_transform
-    return total / transform(shape, device)
+            spectrum = torch.fft.rfftn(grid, dim=(1, 2, 3))
+            if precise:
+                total = total + spectrum.reshape(n_maps, -1)[:, known] * functions[low + column]
+            else:
+                total = total + spectrum * torch.exp(-knots[low + column] * q)
+    if not precise:
+        return total / _spline_transform(shape, device)
+    out = torch.zeros(n_maps, len(flat_q), dtype=kind, device=device)
+    out[:, known] = total / _smooth_transform(shape, device).reshape(-1)[known]
+    return out.reshape(n_maps, *q.shape)

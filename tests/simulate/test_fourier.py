@@ -8,10 +8,16 @@ import torch
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.simulate.fourier import _refit, fourier_map, gaussian_sum, isotropic_parts
+from cryonb.simulate.fourier import fourier_map, gaussian_sum, isotropic_parts, refit
 from cryonb.simulate.gaussian import RECIPES, gaussian_map, gaussians, sigma_of
 from cryonb.simulate.scattering import electron_coefficients, ionic_coefficients
-from cryonb.simulate.structure_factors import frequencies, structure_factors
+from cryonb.simulate.structure_factors import (
+    _chebyshev,
+    _functions,
+    _reduced,
+    frequencies,
+    structure_factors,
+)
 
 
 def molecule(rng, n=60, size=18.0):
@@ -224,11 +230,27 @@ def test_precise_factors_are_the_direct_sum(rng, spread):
         torch.from_numpy(np.ascontiguousarray(index)), torch.tensor(a, dtype=torch.float32),
         torch.tensor(b, dtype=torch.float32), shape, voxel, s_max=s_max, precise=True,
     )[0].numpy()  # fmt: skip
-    for h in [(0, 0, 0), (1, 2, 3), (-2, 1, 0), (3, -4, 5), (7, 0, 0), (0, 8, 0), (0, 0, 8)]:
+    for h in [(0, 0, 0), (1, 2, 3), (-2, 1, 0), (3, -4, 5), (6, 0, 0), (0, 8, 0), (0, 0, 8)]:
         s = np.array(h[::-1]) / (np.array(shape[::-1]) * voxel)
         f = (a * np.exp(-b * (s @ s) / 4)).sum(axis=1)
         expected = (f * np.exp(-2j * np.pi * position @ s)).sum()
         assert abs(got[h] - expected) < 2e-4 * np.abs(a).sum()
+    assert got[7, 0, 0] == 0  # beyond the limit
+
+
+def test_few_functions_stand_for_many_widths(rng):
+    b = torch.tensor(rng.uniform(5, 400, (300, 1)) + rng.uniform(0, 40, (300, 5)))
+    a = torch.tensor(rng.uniform(0.1, 2, (300, 5)))
+    q_max = 1 / (4 * 2.0**2)
+    knots, shares = _chebyshev(a, b, q_max)
+    of_atom, functions = _reduced(knots, shares, q_max)
+    assert of_atom.shape[1] < 0.5 * len(knots)
+    q = torch.linspace(0, q_max, 37, dtype=torch.float64)
+    exact = (a[:, :, None] * torch.exp(-b[:, :, None] * q)).sum(dim=1)
+    found = of_atom @ _functions(functions, knots, q)
+    rms = (exact**2).mean(dim=0).sqrt()
+    assert (((found - exact) ** 2).mean(dim=0).sqrt() / rms).max() < 1e-4
+    assert (found - exact).abs().max() < 2e-5 * exact.max()
 
 
 @pytest.mark.parametrize(("old", "new"), [((8, 9, 10), (12, 11, 16)), ((12, 11, 16), (8, 9, 10))])
@@ -239,7 +261,7 @@ def test_a_map_without_high_frequencies_is_the_same_on_another_grid(rng, old, ne
         return 1 + np.cos(turn * (3 * z - 2 * y + x) + 0.3) + np.sin(turn * (y - 3 * x))
 
     coefficients = torch.fft.rfftn(torch.from_numpy(wave(old)))
-    found = torch.fft.irfftn(_refit(coefficients, old, new), s=new) * np.prod(new) / np.prod(old)
+    found = torch.fft.irfftn(refit(coefficients, old, new), s=new) * np.prod(new) / np.prod(old)
     np.testing.assert_allclose(found, wave(new), atol=1e-10)
 
 
