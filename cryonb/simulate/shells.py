@@ -7,6 +7,10 @@ At a resolution d an atom shows as a peak with ripples around it: the image. Its
   d²;
 * a Gaussian exp(-b s²/4) turns Ω(r; R, B) into Ω(r; R, B + b), and a scattering factor is a sum of
   such Gaussians.
+
+`shell_density` draws the images up to a radius. What is cut off are ripples, which near a model of
+low B add up to a tenth of the map's peak. Therefore `whole_density` draws the near parts of the
+images, which have none, and adds the ripples through Fourier space (`cryonb.simulate.ripples`).
 """
 
 from __future__ import annotations
@@ -16,24 +20,24 @@ import numpy as np
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
-from cryonb.process.spheres import voxels_within
+from cryonb.simulate.ripples import ripple_density
 from cryonb.simulate.scattering import electron_coefficients
-from cryonb.simulate.shell_terms import load_terms, omega
+from cryonb.simulate.shell_drawing import NODES, draw
+from cryonb.simulate.shell_terms import load_near_terms, load_terms, omega
 from cryonb.volume import Volume
 
 __all__ = [
     "atom_image",
     "image_radius",
+    "near_profiles",
+    "near_radius",
     "profiles",
     "quadrature_profiles",
     "shell_density",
     "shell_map",
+    "whole_density",
 ]
 
-# Nodes of a radial profile within one resolution; between them it is interpolated cubically.
-_NODES = 32
-# Pairs of atom and voxel that are worked on at a time.
-_PIECE = 65536
 # B/d² from which on exp(-B/(4 d²)) is below 10⁻⁷.
 _NO_RIPPLES = 64.0
 
@@ -84,28 +88,66 @@ def profiles(a, b, resolution, nodes: int):
     """
     import torch
 
-    terms = load_terms()
-    x = torch.arange(nodes, dtype=a.dtype, device=a.device) / _NODES
-    x[0] = 1e-3
     # In units of the atom's resolution. Where a Gaussian has died out before the limit the image
-    # is the Gaussian itself; a term is left out where it lies 3.5 widths beyond the last radius.
+    # is the Gaussian itself.
+    x = _radii(a, nodes)
     spread = b / resolution[:, None] ** 2
     wide = spread > _NO_RIPPLES
     narrow = spread.clamp(max=_NO_RIPPLES)
-    widest = (float(narrow.detach().max()) + 7) / (8 * np.pi**2)
-    used = terms.radius <= float(x[-1]) + 3.5 * np.sqrt(widest)
-    total = a.new_zeros(len(a), nodes)
+    total = _sums(load_terms(), torch.where(wide, torch.zeros_like(a), a), narrow, x)
     for column in range(a.shape[1]):
-        image = a.new_zeros(len(a), nodes)
+        k = 4 * np.pi / spread[:, column, None].clamp(min=_NO_RIPPLES)
+        image = k**1.5 * torch.exp(-np.pi * k * x**2)
+        total = total + torch.where(wide[:, column, None], a[:, column, None] * image, 0)
+    return total / resolution[:, None] ** 3
+
+
+def near_profiles(a, b, resolution, nodes: int):
+    """Compute what `profiles` does of the images' near parts, which have no ripples.
+
+    `cryonb.simulate.ripples.ripple_density` adds up what they lack.
+    """
+    x = _radii(a, nodes)
+    spread = b / resolution[:, None] ** 2
+    return _sums(load_near_terms(), a, spread, x) / resolution[:, None] ** 3
+
+
+def _radii(like, nodes: int):
+    """Radii of the nodes in units of the resolution; the first just above zero."""
+    import torch
+
+    x = torch.arange(nodes, dtype=like.dtype, device=like.device) / NODES
+    x[0] = 1e-3
+    return x
+
+
+def _sums(terms, a, spread, x):
+    """Add up terms of Gaussians of width `spread`, at radii x: Tensor, shape (n, nodes)."""
+    import torch
+
+    if not len(a):
+        return a.new_zeros(0, len(x))
+    # A term is left out where it lies 3.5 widths beyond the last radius.
+    widest = (float(spread.detach().max()) + 7) / (8 * np.pi**2)
+    used = terms.radius <= float(x[-1]) + 3.5 * np.sqrt(widest)
+    total = a.new_zeros(len(a), len(x))
+    for column in range(a.shape[1]):
+        image = a.new_zeros(len(a), len(x))
         for radius, width, weight in zip(
             terms.radius[used], terms.width[used], terms.weight[used], strict=True
         ):
-            add = narrow[:, column, None] + width
+            add = spread[:, column, None] + width
             image = image + weight * omega(x, radius, add, torch.exp, torch.expm1)
-        k = 4 * np.pi / spread[:, column, None]
-        image = torch.where(wide[:, column, None], k**1.5 * torch.exp(-np.pi * k * x**2), image)
         total = total + a[:, column, None] * image
-    return total / resolution[:, None] ** 3
+    return total
+
+
+def near_radius(resolution, b_iso):
+    """Give the radius at which the near part of an atom's image has died out, in Å.
+
+    Beyond it is less than 0.002 of the image's height.
+    """
+    return np.hypot(1.9 * resolution, 3.5 * np.sqrt((b_iso + 15.0) / (8 * np.pi**2)))
 
 
 def image_radius(resolution, b_iso, *, reach: float = 3.0):
@@ -131,76 +173,10 @@ def quadrature_profiles(a, b, resolution, nodes: int):
 
     node, weight = np.polynomial.legendre.leggauss(24)
     s = (node + 1) / 2
-    radius = np.arange(nodes) / _NODES
+    radius = np.arange(nodes) / NODES
     wave = (weight / 2 * 4 * np.pi * s**2)[:, None] * np.sinc(2 * radius * s[:, None])
     decay = torch.exp(-(b / resolution[:, None] ** 2)[:, :, None] * like(s**2 / 4))
     return (a[:, :, None] * decay).sum(dim=1) @ like(wave) / resolution[:, None] ** 3
-
-
-def _pairs(grid: Grid, points, radius):
-    """Yield what `voxels_within` does in pieces that the processor's cache holds."""
-    for point, voxel in voxels_within(grid, points, radius):
-        for first in range(0, len(point), _PIECE):
-            yield point[first : first + _PIECE], voxel[first : first + _PIECE]
-
-
-def _draw(position, resolution, table, grid: Grid, radius, around, gradient=None):
-    """Add images up on a grid, or lead a gradient by the voxels back to what they are made of.
-
-    Both go over the same pairs of atom and voxel, a batch at a time, so that none is kept.
-    """
-    import torch
-
-    device, nodes = table.device, table.shape[1]
-    kind = {"dtype": position.dtype, "device": device}
-    z, y, x = (torch.as_tensor(axis, **kind) for axis in grid.axes()[::-1])
-    scale = _NODES / resolution
-    values = table.reshape(-1)
-    if gradient is None:
-        density = table.new_zeros(grid.n_voxels)
-    else:
-        sums = torch.zeros_like(position), torch.zeros_like(resolution), torch.zeros_like(table)
-    for atom, voxel in _pairs(grid, around, radius):
-        atom = torch.as_tensor(atom, device=device)
-        voxel = torch.as_tensor(voxel, device=device)
-        row = torch.div(voxel, len(x), rounding_mode="floor")
-        plane = torch.div(row, len(y), rounding_mode="floor")
-        at = torch.stack([x[voxel - row * len(x)], y[row - plane * len(y)], z[plane]], dim=1)
-        apart = (at - position[atom]).to(table.dtype)
-        r = torch.sqrt((apart**2).sum(dim=1) + 1e-12)
-        # An atom that went far from where its voxels were looked up ends with its table.
-        t = (r * scale[atom]).clamp(max=nodes - 3)
-        low = t.floor()
-        f = t - low
-        # The cubic through four nodes, the first of which lies at k - 1; the image is even in r.
-        at = atom * nodes + low.long()
-        before = torch.where(low > 0, at - 1, at + 1)
-        g, h = f - 1, f - 2
-        if gradient is None:
-            drawn = (
-                values[before] * (-f * g * h / 6) + values[at] * ((f + 1) * g * h / 2)
-                + values[at + 1] * (-(f + 1) * f * h / 2) + values[at + 2] * ((f + 1) * f * g / 6)
-            )  # fmt: skip
-            density.index_add_(0, voxel, drawn)
-            continue
-        wanted = gradient[voxel]
-        of_table = sums[2].view(-1)
-        for place, weight in (
-            (before, -f * g * h / 6), (at, (f + 1) * g * h / 2),
-            (at + 1, -(f + 1) * f * h / 2), (at + 2, (f + 1) * f * g / 6),
-        ):  # fmt: skip
-            of_table.index_add_(0, place, weight * wanted)
-        slope = wanted * (
-            values[before] * (-(g * h + f * h + f * g) / 6)
-            + values[at] * ((g * h + (f + 1) * (g + h)) / 2)
-            - values[at + 1] * (((f + 1) * f + (f + 1) * h + f * h) / 2)
-            + values[at + 2] * (((f + 1) * f + (f + 1) * g + f * g) / 6)
-        )
-        slope = torch.where(t < nodes - 3, slope, torch.zeros_like(slope))
-        sums[1].index_add_(0, atom, (-slope * t / resolution[atom]).to(resolution.dtype))
-        pull = (-slope * scale[atom] / r)[:, None] * apart
-        sums[0].index_add_(0, atom, pull.to(position.dtype))
-    return density if gradient is None else sums
 
 
 def shell_density(
@@ -242,25 +218,48 @@ def shell_density(
     if around is None:
         around = position.detach().cpu().numpy()
     most = ((radius + spare) / resolution.detach().cpu().numpy()).max(initial=1.0)
-    table = profile(a, b, resolution, int(np.ceil(most * _NODES)) + 4)
+    table = profile(a, b, resolution, int(np.ceil(most * NODES)) + 4)
 
     class Drawn(torch.autograd.Function):
         @staticmethod
         def forward(context, position, resolution, table):
             context.save_for_backward(position, resolution, table)
-            return _draw(position, resolution, table, grid, radius, around)
+            return draw(position, resolution, table, grid, radius, around)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(context, gradient):
-            return _draw(*context.saved_tensors, grid, radius, around, gradient.contiguous())
+            return draw(*context.saved_tensors, grid, radius, around, gradient.contiguous())
 
     return Drawn.apply(position, resolution, table).reshape(grid.shape)
 
 
+def whole_density(
+    position, a, b, resolution, grid: Grid, *, radius, levels: int = 16, edges=None
+):  # fmt: skip
+    """Add up the whole images of atoms on a grid; differentiable in all that the atoms have.
+
+    Parameters
+    ----------
+    position, a, b, resolution, grid
+        As for `shell_density`.
+    radius : ndarray, shape (n,)
+        How far the near part of each image is drawn, in Å: see `near_radius`.
+    levels, edges
+        As for `cryonb.simulate.ripples.ripple_density`.
+
+    Returns
+    -------
+    Tensor, shape (z, y, x)
+    """
+    atoms = position, a, b, resolution
+    near = shell_density(*atoms, grid, radius=radius, profile=near_profiles)
+    return near + ripple_density(*atoms, grid, levels=levels, edges=edges)
+
+
 def shell_map(
     model, grid: Grid | None = None, *, resolution, voxel_size: float = 1.0, b_add: float = 0.0,
-    margin: float = 10.0, reach: float = 3.0, device: str | None = None,
+    margin: float = 10.0, reach: float | None = None, levels: int = 16, device: str | None = None,
 ) -> Volume:  # fmt: skip
     """Compute the electrostatic map of a model whose atoms may differ in resolution.
 
@@ -276,10 +275,15 @@ def shell_map(
         Spacing and margin in Å of the default grid.
     b_add : float
         Added to every atom's B, in Å².
-    reach : float
-        How far an atom's image is drawn, in units of its resolution (`image_radius`). What is left
-        out, ripples that fall with r² while the atoms that send them grow in number with r², is
-        what the map differs by from `fourier_map`; the terms themselves are right to parts in 10⁶.
+    reach : float, optional
+        In units of the resolution: draw each image only so far, and leave out the ripples beyond
+        (`image_radius`), as cctbx does with 2. They fall with r² while the atoms that send them
+        grow in number with r², so that no reach is enough where B is low. By default nothing is
+        left out.
+    levels : int
+        In how many steps of 1/d the ripples of atoms that differ in resolution are worked out, each
+        for some Fourier transforms (`cryonb.simulate.ripples.ripple_density`). One resolution for
+        all takes one.
     device : str, optional
         Where torch computes; the CPU by default.
 
@@ -291,7 +295,8 @@ def shell_map(
     Raises
     ------
     CryonbError
-        If a resolution is not positive, or there are not as many as atoms.
+        If a resolution is not positive, or there are not as many as atoms, or the reach or the
+        levels are out of range.
     """
     import torch
 
@@ -303,7 +308,7 @@ def shell_map(
             f"{len(atoms)} atoms, but {resolution!r} was given."
         )
     d = np.broadcast_to(d, len(atoms))
-    if not 0.5 <= reach <= load_terms().reach - 1:
+    if reach is not None and not 0.5 <= reach <= load_terms().reach - 1:
         raise CryonbError(
             f"A reach of 0.5 to {load_terms().reach - 1:g} resolutions was expected, not {reach}."
         )
@@ -312,20 +317,30 @@ def shell_map(
     a, b = electron_coefficients(atoms.element)
     a = a * atoms.occupancy[:, None]
     b = b + atoms.b_iso[:, None] + b_add
-    radius = image_radius(d, atoms.b_iso.astype(np.float64) + b_add, reach=reach)
+    b_iso = atoms.b_iso.astype(np.float64) + b_add
+    whole = reach is None
+    radius = near_radius(d, b_iso) if whole else image_radius(d, b_iso, reach=reach)
     # Atoms whose image does not meet the grid are left out.
     far = np.maximum(grid.lower - atoms.position, atoms.position - grid.upper).max(axis=1)
     near = far <= radius
     device = torch.device(device or "cpu")
 
     def as_tensor(values, dtype=torch.float32):
-        return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+        return torch.tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+
+    def of(which):
+        return (
+            as_tensor(atoms.position[which], torch.float64), as_tensor(a[which]),
+            as_tensor(b[which]), as_tensor(d[which], torch.float64),
+        )  # fmt: skip
 
     with torch.no_grad():
         density = shell_density(
-            as_tensor(atoms.position[near], torch.float64), as_tensor(a[near]), as_tensor(b[near]),
-            as_tensor(d[near]), grid, radius=radius[near],
+            *of(near), grid, radius=radius[near],
+            profile=near_profiles if whole else profiles,
         )  # fmt: skip
+        if whole:
+            density += ripple_density(*of(slice(None)), grid, levels=levels)
     values = density.cpu().numpy().astype(np.float32)
     spread = f"{d.min():g}" if np.ptp(d) == 0 else f"{d.min():g} to {d.max():g}"
     return Volume._adopt(
