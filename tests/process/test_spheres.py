@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from cryonb.atoms import Atoms
 from cryonb.errors import MapModelMismatchError
 from cryonb.grid import Grid
+from cryonb.process import spheres
 from cryonb.process.spheres import molecular_mask, van_der_waals_radii, voxels_within
 from cryonb.simulate.phantom import example
 
@@ -32,6 +34,23 @@ def test_voxels_within_are_those_of_brute_force(seed, radius):
     assert len(found) == len(set(found))
     edge = np.abs(distance - radii[:, None]) < 1e-9
     assert set(found) ^ expected <= set(zip(*map(np.ndarray.tolist, np.nonzero(edge)), strict=True))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), radius=st.floats(0.2, 3), shifts=st.sampled_from([0, 10_000])
+)
+@settings(max_examples=40, deadline=None)
+def test_erosion_is_that_of_a_distance_transform(seed, radius, shifts):
+    rng = np.random.default_rng(seed)
+    voxel = np.where(rng.random(3) < 0.3, radius, rng.uniform(0.5, 1.5, 3))
+    margin = np.ceil(radius / voxel).astype(int) + 1
+    inside = rng.random(tuple(rng.integers(1, 9, 3) + 2 * margin)) < 0.97
+    inner = tuple(slice(m, -m) for m in margin)
+    expected = distance_transform_edt(inside, sampling=voxel)[inner] > radius
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spheres, "_SHIFTS", shifts)  # none, or as many as there are
+        found = spheres._eroded(inside, voxel, radius, margin)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_batches_hold_each_point_once(monkeypatch, rng):
