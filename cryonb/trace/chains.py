@@ -7,35 +7,27 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import expit, log_ndtr
+from scipy.special import expit
 
 from cryonb.errors import CryonbError
 from cryonb.trace.alignment import ChainAlignment, ca_structure
+from cryonb.trace.bridging import Fragments, bridge_fragments
 from cryonb.trace.peaks import Peaks
+from cryonb.trace.steps import (
+    FARTHEST,
+    NEAREST,
+    STEP,
+    bend_ratio,
+    chance_density,
+    line_logit,
+    map_level,
+)
 from cryonb.volume import Volume
 
 __all__ = ["ChainTrace", "trace_chains"]
 
-#: Å between neighbours in a chain: mean, and the window that is looked at.
-_STEP, _NEAREST, _FARTHEST = 3.8, 2.8, 4.6
 #: Share and distance of cis peptides.
 _CIS, _CIS_STEP = 0.003, 2.95
-#: Ratio of the density of Cα-Cα-Cα angles to that of chance, at the middles of bins of 10° from 75°
-#: on: of true positions, and of positions that are 0.5 Å (r.m.s.) off. 60 training structures.
-_ANGLE = np.arange(75, 180, 10)
-_RATIO = np.array([
-    [0.01, 1.51, 3.82, 1.24, 1.96, 2.00, 1.49, 0.78, 0.07, 0.01, 0.01],
-    [0.60, 1.89, 2.36, 1.93, 1.86, 1.75, 1.38, 0.80, 0.44, 0.08, 0.10],
-])  # fmt: skip
-#: Standard deviation of distances at the second row.
-_RATIO_SPREAD = 0.41
-#: Cα atoms per Å³, other than neighbours in the chain, at distances where they are free to be, and
-#: the distance in Å, with its standard deviation, below which they are not.
-_CROWD, _SHELL, _SHELL_SD = 0.0065, 4.85, 0.4
-#: Least density along a step, in parts of the median at candidates, that tells as much for as
-#: against it; logits a unit; most logits. Simulated at 2.5 to 3.5 Å: 95 of 100 true steps have 0.74
-#: or more, of 100 others 0.6 or less.
-_EVEN, _SLOPE, _MOST = 0.62, 10.0, 4.0
 _ROUNDS, _SWEEPS, _DAMPING, _STILL = 4, 80, 0.5, 1e-4
 
 
@@ -51,8 +43,10 @@ class ChainTrace:
         Probability of each step: one fewer than the path has rows.
     direction : ndarray of float64, shape (number of paths,)
         Logits that a path goes from N to C. NaN where nothing told: then the order says nothing.
-    positions : ndarray of float64, shape (n, 3)
-        All candidates, in Å.
+    positions : ndarray of float64, shape (n + m, 3)
+        All n candidates, in Å, then m residues that had none and were placed.
+    bridged : ndarray of bool, shape (n + m,)
+        Which rows are of those.
     spread : float
         Standard deviation in Å of the length of a step, as found or given.
     """
@@ -61,6 +55,7 @@ class ChainTrace:
     steps: tuple[np.ndarray, ...]
     direction: np.ndarray
     positions: np.ndarray
+    bridged: np.ndarray
     spread: float
 
     def __len__(self) -> int:
@@ -89,15 +84,18 @@ class ChainTrace:
 
     def __repr__(self) -> str:
         longest = len(self.paths[0]) if self.paths else 0
+        placed = sum(int(self.bridged[path].sum()) for path in self.paths)
+        more = f" and {placed} residues without one" if placed else ""
         return (
-            f"<ChainTrace: {sum(map(len, self.paths))} of {len(self.positions)} candidates in "
-            f"{len(self)} fragments, the longest of {longest}>"
+            f"<ChainTrace: {sum(map(len, self.paths)) - placed} of {(~self.bridged).sum()} "
+            f"candidates{more} in {len(self)} fragments, the longest of {longest}>"
         )
 
 
 def trace_chains(
     peaks, *, volume: Volume | None = None, resolution: float | None = None, heat=None,
     spread: float | None = None, missing: float = 0.1, least: float = 0.5, shortest: int = 3,
+    bridge: int = 2,
 ) -> ChainTrace:  # fmt: skip
     """Trace chains through Cα candidates whose sequence is not known.
 
@@ -125,6 +123,8 @@ def trace_chains(
         Least probability of a step that is taken.
     shortest : int
         Shorter paths are left out.
+    bridge : {0, 1, 2}
+        Up to how many residues without a candidate are placed between two fragments.
 
     Returns
     -------
@@ -138,8 +138,10 @@ def trace_chains(
 
     Notes
     -----
-    A path ends where a residue has no candidate, so fragments are as long as candidates allow: with
-    one residue of ten missing, ten on average. Cα positions alone do not tell N from C.
+    Where residues have no candidate, fragments are joined by `cryonb.trace.bridging`, which places
+    up to `bridge` residues between two of them where the density is (`.bridged`). A third of the
+    joins that positions alone suggest are wrong; give the map. Cα positions alone do not tell N
+    from C.
 
     References
     ----------
@@ -150,11 +152,13 @@ def trace_chains(
     for name, value in (("missing", missing), ("least", least)):
         if not 0 < value < 1:
             raise CryonbError(f"A {name} between 0 and 1 was expected, but {value!r} was given.")
+    if bridge not in (0, 1, 2):
+        raise CryonbError(f"A bridge of 0, 1 or 2 residues was expected, but {bridge!r} was asked.")
     if not len(positions):
-        return ChainTrace((), (), np.empty(0), positions, np.nan)
-    pairs = cKDTree(positions).query_pairs(_FARTHEST, output_type="ndarray")
+        return ChainTrace((), (), np.empty(0), positions, np.empty(0, bool), np.nan)
+    pairs = cKDTree(positions).query_pairs(FARTHEST, output_type="ndarray")
     length = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    pairs, length = pairs[length >= _NEAREST], length[length >= _NEAREST]
+    pairs, length = pairs[length >= NEAREST], length[length >= NEAREST]
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     pairs, length = pairs[order], length[order]
     seen = _between(volume, positions, pairs)
@@ -164,14 +168,24 @@ def trace_chains(
         weight = _length_logit(length, width, score) + seen
         probability = graph.beliefs(weight, width, score, missing)
         if spread is None and probability.sum() > 1:
-            square = (probability * (length - _STEP) ** 2).sum() / probability.sum()
+            square = (probability * (length - STEP) ** 2).sum() / probability.sum()
             width = float(np.clip(np.sqrt(square), 0.05, 0.7))
-    paths, steps = _walk(len(positions), pairs, probability, least, shortest)
-    direction = _directions(positions, paths, volume, resolution, heat)
+    found = Fragments(*_walk(len(positions), pairs, probability, least), positions)
+    if bridge:
+        direction = _directions(positions, found.paths, volume, resolution, heat)
+        found = bridge_fragments(
+            found, direction, width=width, missing=missing, least=least, most=bridge,
+            false=1 - score.mean(), volume=volume, heat=heat,
+        )  # fmt: skip
+    kept = [k for k, path in enumerate(found.paths) if len(path) >= shortest]
+    kept.sort(key=lambda k: (-len(found.paths[k]), found.paths[k].min()))
+    paths, steps = ([parts[k] for k in kept] for parts in (found.paths, found.steps))
+    direction = _directions(found.positions, paths, volume, resolution, heat)
     turn = direction < 0
     paths = tuple(p[::-1] if t else p for p, t in zip(paths, turn, strict=True))
     steps = tuple(s[::-1] if t else s for s, t in zip(steps, turn, strict=True))
-    return ChainTrace(paths, steps, np.abs(direction), positions, width)
+    bridged = np.arange(len(found.positions)) >= len(positions)
+    return ChainTrace(paths, steps, np.abs(direction), found.positions, bridged, width)
 
 
 def _candidates(peaks):
@@ -193,9 +207,8 @@ def _length_logit(length, width, score):
     def normal(mean, sd):
         return np.exp(-(((length - mean) / sd) ** 2) / 2) / (sd * np.sqrt(2 * np.pi))
 
-    step = (1 - _CIS) * normal(_STEP, width) + _CIS * normal(_CIS_STEP, np.hypot(width, 0.1))
-    soft = np.hypot(_SHELL_SD, width)
-    crowd = _CROWD * (np.exp(log_ndtr((length - _SHELL) / soft)) + (1 - score.mean()))
+    step = (1 - _CIS) * normal(STEP, width) + _CIS * normal(_CIS_STEP, np.hypot(width, 0.1))
+    crowd = chance_density(length, width, 1 - score.mean())
     return np.log(step + 1e-9) - np.log(4 * np.pi * length**2 * crowd)
 
 
@@ -203,17 +216,8 @@ def _between(volume, positions, pairs):
     """Logits of steps by the least density on the line between their ends."""
     if volume is None or not len(pairs):
         return np.zeros(len(pairs))
-    level = np.median(np.nan_to_num(volume.sample(positions)))
-    if not level > 0:
-        raise CryonbError(
-            "A map with positive density at the candidates was expected, but its median there is "
-            f"{level:.3g}; check that map and candidates are in one frame."
-        )
-    part = np.linspace(0, 1, 9)[1:-1, None]
-    first, last = positions[pairs[:, 0]], positions[pairs[:, 1]]
-    line = first[:, None] * (1 - part) + last[:, None] * part
-    values = np.nan_to_num(volume.sample(line.reshape(-1, 3))).reshape(len(pairs), -1)
-    return np.clip(_SLOPE * (values.min(axis=1) / level - _EVEN), -_MOST, _MOST)
+    level = map_level(volume, positions)
+    return line_logit(volume, level, positions[pairs[:, 0]], positions[pairs[:, 1]])
 
 
 class _Graph:
@@ -234,16 +238,13 @@ class _Graph:
         inner = np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
         two = order[np.repeat(start[self.at[order]], size) + inner]
         self.one, self.two = one[one != two], two[one != two]
-        a = positions[self.to[self.one]] - positions[self.at[self.one]]
-        b = positions[self.to[self.two]] - positions[self.at[self.one]]
-        cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        self.angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+        self.corners = (
+            positions[self.at[self.one]], positions[self.to[self.one]], positions[self.to[self.two]]
+        )  # fmt: skip
 
     def beliefs(self, weight, width, score, missing) -> np.ndarray:
         """Probability of every pair to be a step."""
-        part = min(width / _RATIO_SPREAD, 1.0)
-        ratio = _RATIO[0] * (1 - part) + _RATIO[1] * part
-        bend = np.where(self.angle < 65, 0.01, np.interp(self.angle, _ANGLE, ratio))
+        bend = bend_ratio(*self.corners, width)
         edges, weight = len(self.at), np.tile(weight, 2)
         # Each of the two neighbours of a residue may be missing.
         there, score = 1 - missing, score[self.at]
@@ -267,7 +268,7 @@ class _Graph:
         return expit(weight + message + message[self.other])[: len(self.pairs)]
 
 
-def _walk(n, pairs, probability, least, shortest):
+def _walk(n, pairs, probability, least):
     """Take steps, the most probable first, that neither branch nor close a ring: paths."""
     import networkx as nx
     from networkx.utils import UnionFind
@@ -283,12 +284,10 @@ def _walk(n, pairs, probability, least, shortest):
             graph.add_edge(i, j, probability=float(probability[edge]))
     found = []
     for nodes in nx.connected_components(graph):
-        if len(nodes) >= shortest:
-            begin = min(node for node in nodes if degree[node] == 1)
-            path = np.array(list(nx.dfs_preorder_nodes(graph, begin)), dtype=np.int64)
-            steps = [graph.edges[pair]["probability"] for pair in pairwise(path.tolist())]
-            found.append((path, np.array(steps)))
-    found.sort(key=lambda item: (-len(item[0]), item[0][0]))
+        begin = min(node for node in nodes if degree[node] == 1)
+        path = np.array(list(nx.dfs_preorder_nodes(graph, begin)), dtype=np.int64)
+        steps = [graph.edges[pair]["probability"] for pair in pairwise(path.tolist())]
+        found.append((path, np.array(steps)))
     return [path for path, _ in found], [steps for _, steps in found]
 
 

@@ -42,7 +42,8 @@ class Trace:
     def table(self) -> pd.DataFrame:
         """A row a chain of the model.
 
-        chain, n (residues), length (of its sequence, or n), fragments, confidence (mean of B / 100)
+        chain, n (residues), length (of its sequence, or n), fragments, bridged (residues that were
+        placed without a candidate, 0 where a sequence was threaded), confidence (mean of B / 100)
         and direction (logit that it goes from N to C; NaN if nothing told, or a sequence was
         threaded, which has a direction).
         """
@@ -50,20 +51,21 @@ class Trace:
         chains = self.chains
         if isinstance(chains, ChainTrace):
             length, pieces = [len(path) for path in chains.paths], [1] * len(chains)
+            bridged = [int(chains.bridged[path].sum()) for path in chains.paths]
             direction = list(chains.direction)
         else:
             chains = [chain for chain in chains if chain.placed > 0]
             length, pieces = map(len, chains), (len(chain.fragments) for chain in chains)
-            direction = [float("nan")] * len(chains)
-        for chain, long, number, logit in zip(
-            self.model[0], length, pieces, direction, strict=True
+            bridged, direction = [0] * len(chains), [float("nan")] * len(chains)
+        for chain, long, number, between, logit in zip(
+            self.model[0], length, pieces, bridged, direction, strict=True
         ):
             b_iso = [atom.b_iso for residue in chain for atom in residue]
             rows.append({
                 "chain": chain.name, "n": len(chain), "length": long, "fragments": number,
-                "confidence": sum(b_iso) / len(b_iso) / 100, "direction": logit,
+                "bridged": between, "confidence": sum(b_iso) / len(b_iso) / 100, "direction": logit,
             })  # fmt: skip
-        names = ("chain", "n", "length", "fragments", "confidence", "direction")
+        names = ("chain", "n", "length", "fragments", "bridged", "confidence", "direction")
         return pd.DataFrame(rows, columns=names)
 
     def __repr__(self) -> str:
