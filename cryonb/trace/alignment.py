@@ -149,7 +149,7 @@ def align(
 
 def align_chains(
     positions, emissions, sequences: Sequence, *, order: str = "best", method: str = "sparse",
-    **options,
+    exchange: bool = True, **options,
 ) -> list[ChainAlignment]:  # fmt: skip
     """Thread several chains, copies of one sequence among them, each through what others left.
 
@@ -162,12 +162,16 @@ def align_chains(
     order : {"best", "given"}
         "best": next is always the chain that gains most a residue over having no states.
         "given": in turn, as published. "published" knows this one alone, and takes it.
+    exchange : bool
+        Whether copies of a sequence exchange their tails where that makes better chains: a path may
+        go on in the neighbouring copy where the two come close (`cryonb.trace.homomers`). Not for
+        "published".
 
     Returns
     -------
     list of ChainAlignment
         In the order of `sequences`; a chain for which no state is left has none. `states` are rows
-        of `positions`.
+        of `positions`. The bound of chains that exchanged their tails is not known.
     """
     positions, emissions = check_states(positions, emissions)
     chains = [_codes(sequence) for sequence in sequences]
@@ -198,7 +202,7 @@ def align_chains(
         known = {
             key: other for key, other in known.items() if not np.isin(other.states, taken).any()
         }
-    return found
+    return _exchanged(positions, emissions, chains, found, options) if exchange else found
 
 
 def ca_structure(chains: Sequence[ChainAlignment], *, names: Sequence[str] | None = None):
@@ -277,6 +281,41 @@ def _among(positions, emissions, codes, free, method, options) -> ChainAlignment
     found = align(positions[rows], emissions[rows], codes, method=method, **options)
     states = np.where(found.states >= 0, rows[found.states], -1)
     return ChainAlignment(**(vars(found) | {"states": states}))
+
+
+def _exchanged(positions, emissions, chains, found, options) -> list[ChainAlignment]:
+    """Mend copies of a sequence that have exchanged their tails."""
+    from cryonb.trace.homomers import exchange_tails
+
+    copies: dict[bytes, list[int]] = {}
+    for number, codes in enumerate(chains):
+        if (found[number].states >= 0).any():
+            copies.setdefault(codes.tobytes(), []).append(number)
+    copies = {key: numbers for key, numbers in copies.items() if len(numbers) > 1}
+    if not copies:
+        return found
+    found = list(found)
+    given = align.__kwdefaults__ | options
+    whole = _sparse_model(
+        positions, emissions,
+        *(given[key] for key in ("missing", "jump", "bridge", "spread_scale")),
+    )  # fmt: skip
+    for numbers in copies.values():
+        codes = chains[numbers[0]]
+        before = [found[number].states for number in numbers]
+        for number, states in zip(numbers, exchange_tails(whole, codes, before), strict=True):
+            if np.array_equal(states, found[number].states):
+                continue
+            # As the search does it: what other chains have is no state of this one.
+            others = [chain.states for k, chain in enumerate(found) if k not in numbers]
+            taken = np.concatenate([*others, *before])
+            free = np.setdiff1d(np.arange(len(positions)), np.setdiff1d(taken, states))
+            place = np.full(len(positions) + 1, -1)
+            place[free] = np.arange(len(free))
+            part, own = whole.select(free), place[states]
+            mended = _result(part, codes, own, _fragments(part, own), np.nan, "sparse")
+            found[number] = ChainAlignment(**(vars(mended) | {"states": states}))
+    return found
 
 
 def _nothing(codes) -> ChainAlignment:

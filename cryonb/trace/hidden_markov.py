@@ -170,13 +170,29 @@ class ChainModel:
             return float(total)
         at = states[placed]
         total += self.log_emission[at, codes[placed]].sum() + self.first(codes[placed[0]])[at[0]]
-        gap = np.diff(placed) - 1
-        step = self.leave[at[:-1]].copy()
-        for missing, (start, end, weight) in enumerate(self.steps):
-            known = dict(zip(zip(start.tolist(), end.tolist(), strict=True), weight, strict=True))
-            for k in np.flatnonzero(gap == missing):
-                step[k] = max(step[k], known.get((at[k], at[k + 1]), -np.inf))
-        return float(total + step.sum())
+        return float(total + self.step_weight(at[:-1], at[1:], np.diff(placed) - 1).sum())
+
+    def step_weight(self, start, end, gap) -> np.ndarray:
+        """Log weight of steps between states (n,) with `gap` (n,) residues left out between."""
+        weight = self.leave[start].copy()
+        for missing, (key, known) in enumerate(self._keys):
+            which = np.flatnonzero(gap == missing)
+            if len(which) and len(key):
+                wanted = start[which] * len(self) + end[which]
+                row = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+                found = np.where(key[row] == wanted, known[row], -np.inf)
+                weight[which] = np.maximum(weight[which], found)
+        return weight
+
+    @cached_property
+    def _keys(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Steps by one number for their states, in order, and their weights."""
+        found = []
+        for start, end, weight in self.steps:
+            key = start.astype(np.int64) * len(self) + end
+            order = np.argsort(key)
+            found.append((key[order], weight[order]))
+        return found
 
 
 def _pairs(positions, reach):
