@@ -33,7 +33,7 @@ _NEGLIGIBLE = 1e-6
 
 @dataclass(frozen=True)
 class Edges:
-    """Steps into each state: where from (S, k), and their log weight (S, k), -inf for none."""
+    """Steps into each state: where from (k, S), and their log weight (k, S), -inf for none."""
 
     source: np.ndarray
     weight: np.ndarray
@@ -214,14 +214,14 @@ def _normal(value, mean, deviation):
 
 
 def _padded(source, target, weight, n) -> Edges:
-    """Steps as a table, a row a target; rows are filled up with impossible steps."""
+    """Steps as a table, a column a target; columns are filled up with impossible steps."""
     order = np.lexsort((source, target))
     source, target, weight = source[order], target[order], weight[order]
     count = np.bincount(target, minlength=n)
     place = np.arange(len(target)) - np.repeat(np.cumsum(count) - count, count)
     width = max(int(count.max(initial=0)), 1)
-    sources, weights = np.zeros((n, width), np.int64), np.full((n, width), -np.inf)
-    sources[target, place], weights[target, place] = source, weight
+    sources, weights = np.zeros((width, n), np.int64), np.full((width, n), -np.inf)
+    sources[place, target], weights[place, target] = source, weight
     return Edges(sources, weights)
 
 

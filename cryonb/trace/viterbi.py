@@ -135,29 +135,26 @@ class _Trellis:
 
     def advance(self, time: int) -> None:
         model, code = self.model, self.codes[time]
-        n = len(model)
-        best = np.full(n, self.before)
+        best = np.full(len(model), self.before)
         if not self.backward:
             best += model.first(code)
-        used = np.zeros((n, self.width), np.uint8)
         from_time, from_state = self.from_time[time], self.from_state[time]
+        kept = None
         if self.columns:
-            self._jump(best, used, time)
+            self._jump(best, time)
             skipped = 0.0
             for missing, (score, uses) in enumerate(self.columns):
-                self._step(best, used, score + skipped, uses, missing, time)
+                self._step(best, score + skipped, uses, missing, time)
                 skipped += self.skip[time - 1 - missing]
             score, left, state, uses = self.gap
             if score > -np.inf:
                 value = score + self.enter
                 if self.avoid:
                     value = np.where(uses[self.byte] & self.bit, -np.inf, value)
-                better = value > best
-                best[better] = value[better]
-                from_time[better], from_state[better] = left, state
-                used[better] = uses
-        if self.avoid:
-            used[self.state, self.byte] |= self.bit
+                kept = value > best
+                best[kept] = value[kept]
+                from_time[kept], from_state[kept] = left, state
+        used = self._uses(time, kept) if self.avoid else None
         best += model.log_emission[:, code] - self.price
         self._open_gap(time)
         self.before += self.skip[time]
@@ -168,26 +165,39 @@ class _Trellis:
         earlier = (self.end[0] + self.skip[time], *self.end[1:])
         self.end = max((float(final[state]), time, state), earlier, key=lambda end: end[0])
 
-    def _step(self, best, used, score, uses, missing, time):
+    def _uses(self, time, from_gap):
+        """States that the paths to each state have used: those of the path before, and itself."""
+        used = np.zeros((len(self.state), self.width), np.uint8)
+        for missing, (_, uses) in enumerate(self.columns):
+            rows = np.flatnonzero(self.from_time[time] == time - 1 - missing)
+            used[rows] = uses.take(self.from_state[time, rows], axis=0)
+        if from_gap is not None:
+            used[from_gap] = self.gap[3]
+        used[self.state, self.byte] |= self.bit
+        return used
+
+    def _step(self, best, score, uses, missing, time):
         edges, value = self.edges[missing], self.values[missing]
         # "clip" reads into the array at once; no index needs it.
         score.take(edges.source, out=value, mode="clip")
         value += edges.weight
-        column = value.argmax(axis=1)
-        top = value[self.state, column]
+        top = value.max(axis=0)
         rows = np.flatnonzero(top > best)
+        column = value[:, rows].argmax(axis=0)
+        source, top = edges.source[column, rows], top[rows]
         if self.avoid:
             # Few rows need more than their first choice, so the rest are not looked at.
-            again = rows[self._taken(uses, edges.source[rows, column[rows]], rows)]
+            again = np.flatnonzero(self._taken(uses, source, rows))
             if len(again):
-                rest = value[again]
-                rest[self._taken(uses, edges.source[again], again[:, None])] = -np.inf
-                column[again] = rest.argmax(axis=1)
-                top[again] = rest[np.arange(len(again)), column[again]]
-                rows = rows[top[rows] > best[rows]]
-        source = edges.source[rows, column[rows]]
-        best[rows] = top[rows]
-        used[rows] = uses[source]
+                here = rows[again]
+                rest = value[:, here]
+                rest[self._taken(uses, edges.source[:, here], here)] = -np.inf
+                column = rest.argmax(axis=0)
+                top[again] = rest[column, np.arange(len(again))]
+                source[again] = edges.source[column, here]
+                still = top > best[rows]
+                rows, source, top = rows[still], source[still], top[still]
+        best[rows] = top
         self.from_time[time, rows] = time - 1 - missing
         self.from_state[time, rows] = source
 
@@ -197,23 +207,23 @@ class _Trellis:
         place += self.byte[state]
         return (uses.ravel().take(place) & self.bit[state]) != 0
 
-    def _jump(self, best, used, time):
+    def _jump(self, best, time):
         score, uses = self.columns[0]
         score = score + self.leave
         tries = min(_JUMP_TRIES if self.avoid else 1, len(score))
         top = np.argpartition(-score, tries - 1)[:tries]
         top = top[np.argsort(-score[top], kind="stable")]
-        pick = np.zeros(len(best), dtype=np.int64)
-        allowed = np.ones(len(best), dtype=bool)
+        source = np.full(len(best), top[0])
+        value = score[top[0]] + self.enter
         if self.avoid:
-            free = (uses[top][:, self.byte] & self.bit) == 0
-            pick = free.argmax(axis=0)
-            allowed = free.any(axis=0)
-        source = top[pick]
-        value = np.where(allowed, score[source] + self.enter, -np.inf)
+            # States of the best path take the first of the next best that has not used them.
+            rows = np.flatnonzero(uses[top[0]].take(self.byte) & self.bit)
+            free = (uses[top][:, self.byte[rows]] & self.bit[rows]) == 0
+            source[rows] = top[free.argmax(axis=0)]
+            other = score[source[rows]] + self.enter[rows]
+            value[rows] = np.where(free.any(axis=0), other, -np.inf)
         better = np.flatnonzero(value > best)
         best[better] = value[better]
-        used[better] = uses[source[better]]
         self.from_time[time, better] = time - 1
         self.from_state[time, better] = source[better]
 
@@ -225,7 +235,7 @@ class _Trellis:
             at = int(opened.argmax())
             if opened[at] > score:
                 score, left, state = float(opened[at]), time - 1, at
-                uses = last_uses[at].copy()
+                uses = last_uses[at].copy() if self.avoid else uses
         self.gap = (score + self.skip[time], left, state, uses)
 
     def best(self) -> Path:
