@@ -45,6 +45,7 @@ _HOMES = {
     "fit": "cryonb.fitting.rigid",
     "refine": "cryonb.fitting.refine",
     # trace
+    "map_to_model": "cryonb.building",
     "align": "cryonb.trace.alignment",
     "sequence_from_map": "cryonb.trace.sequence",
     "trace_chains": "cryonb.trace.chains",

@@ -109,6 +109,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--half-maps", nargs=2, metavar="HALF", help="sharpen by their agreement")
     with_orders(sub)
     sub.add_argument("--out", help="file to write (default: NAME_prepared.mrc)")
+    sub = command("build", commands.build, "build a model of the proteins in a map")
+    with_map(sub)
+    sub.add_argument("--sequence", help="FASTA, a record a chain of one unit (default: unknown)")
+    sub.add_argument("--resolution", type=float, help="in Å (default: an estimate)")
+    sub.add_argument("--half-maps", nargs=2, metavar="HALF", help="sharpen by their agreement")
+    sub.add_argument("--as-is", action="store_true", help="do not sharpen and box the map")
+    sub.add_argument("--weights", default="backbone", help="of the network: .safetensors")
+    sub.add_argument("--threshold", type=float, default=0.3, help="least score of a Cα atom")
+    sub.add_argument("--no-refine", action="store_true", help="do not refine positions")
+    sub.add_argument("--out", default=".", help="folder for model and tables (default: this one)")
+    with_device(sub)
     sub = command(
         "difference", commands.difference, "subtract a model or a map, and list the peaks"
     )

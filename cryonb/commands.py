@@ -12,9 +12,9 @@ from cryonb.errors import CryonbError
 from cryonb.files.atomic import written_beside
 
 __all__ = [
-    "box", "build_dataset", "combine", "dataset_statistics", "demo", "difference", "evaluate",
-    "fetch", "import_weights", "info", "local_resolution", "predict", "prepare", "sharpen",
-    "symmetry", "train", "validate_dataset", "waters",
+    "box", "build", "build_dataset", "combine", "dataset_statistics", "demo", "difference",
+    "evaluate", "fetch", "import_weights", "info", "local_resolution", "predict", "prepare",
+    "sharpen", "symmetry", "train", "validate_dataset", "waters",
 ]  # fmt: skip
 
 
@@ -287,6 +287,27 @@ def prepare(arguments) -> None:
     print(found)
     out = Path(arguments.out or f"{m.name or 'map'}_prepared.mrc")
     print(f"wrote {found.map.save(out)}")
+
+
+def build(arguments) -> None:
+    """Write a model that was built into a map, and what each step did."""
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
+    halves = arguments.half_maps and nb.half_maps(*arguments.half_maps, frame=arguments.frame)
+    found = nb.map_to_model(
+        m,
+        arguments.sequence and Path(arguments.sequence),
+        half_maps=halves,
+        prepared=not arguments.as_is,
+        weights=arguments.weights,
+        threshold=arguments.threshold,
+        refine=not arguments.no_refine,
+        device=arguments.device,
+    )
+    print(found)
+    for path in found.save(arguments.out):
+        print(f"wrote {path}")
 
 
 def local_resolution(arguments) -> None:

@@ -81,8 +81,8 @@ class Trace:
 
 def trace(
     volume: Volume, sequence: str | Sequence[str] | None = None, *, peaks: Peaks | None = None,
-    weights="backbone", threshold: float = 0.3, device: str | None = None, progress: bool = True,
-    **options,
+    prediction=None, weights="backbone", threshold: float = 0.3, device: str | None = None,
+    progress: bool = True, **options,
 ) -> Trace:  # fmt: skip
     """Trace Cα chains in a map.
 
@@ -95,6 +95,9 @@ def trace(
         one, fragments are traced through the candidates.
     peaks : Peaks, optional
         Candidates found before, which the network is then not asked for.
+    prediction : BackbonePrediction, optional
+        What `predict_backbone`, or another network, gave for this map: `heat` with the class CA (N
+        and C tell directions), and `residue` with the 20 amino acids.
     weights, device, progress
         Of the network: see `cryonb.predict.backbone.predict_backbone`.
     threshold : float
@@ -120,13 +123,14 @@ def trace(
     -----
     The result is as good as the candidates. Side chains and the other backbone atoms are not built.
     """
-    heat = None
+    heat = None if prediction is None else prediction.heat
     if peaks is None:
-        from cryonb.predict.backbone import predict_backbone
+        if prediction is None:
+            from cryonb.predict.backbone import predict_backbone
 
-        found = predict_backbone(volume, weights=weights, device=device, progress=progress)
-        heat = found.heat
-        peaks = find_ca(heat["CA"], classes=found.residue, threshold=threshold)
+            prediction = predict_backbone(volume, weights=weights, device=device, progress=progress)
+            heat = prediction.heat
+        peaks = find_ca(heat["CA"], classes=prediction.residue, threshold=threshold)
     else:
         peaks = peaks.above(threshold)
     if not len(peaks):
