@@ -153,7 +153,7 @@ def map_to_model(
     progress : bool
         Show bars.
     **options
-        Of `cryonb.trace.alignment.align_chains` (with a sequence) or of
+        Of `cryonb.trace.several.align_chains` (with a sequence) or of
         `cryonb.trace.chains.trace_chains`.
 
     Returns

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryonb.errors import CryonbError
+from cryonb.trace.features import with_features
 from cryonb.trace.hidden_markov import LETTERS, ChainModel, check_states
 from cryonb.trace.posterior import posterior
 from cryonb.trace.viterbi import best_path, published_path
 
-__all__ = ["ChainAlignment", "align", "align_chains", "ca_structure"]
+__all__ = [
+    "ChainAlignment", "align", "alignment_of", "ca_structure", "published_alignment",
+    "sequence_codes", "sequence_letters", "sparse_model",
+]  # fmt: skip
 
 _METHODS = ("sparse", "published")
 _UNKNOWN = len(LETTERS)
@@ -74,6 +78,7 @@ class ChainAlignment:
 def align(
     positions, emissions, sequence, *, method: str = "sparse", missing: float | None = -1.5,
     jump: float = -20.0, bridge: int = 2, spread_scale: float = 10.0, rounds: int | None = None,
+    features=None, state_features=None, feature_weight: float = 0.5,
 ) -> ChainAlignment:  # fmt: skip
     """Thread a sequence through Cα positions, as the best path of a hidden Markov model.
 
@@ -118,6 +123,14 @@ def align(
     rounds : int, optional
         How often prices are set. By default 8, fewer where T × S is above 200,000 (0 at ten times
         that). Not for "published".
+    features : array-like, shape (T, 20) or (T, d), optional
+        What a language model of proteins says of each residue: the probabilities of the amino acids
+        there, mixed into the emissions; or those of d other classes that are known of the positions
+        as well. Not for "published".
+    state_features : array-like, shape (S, d), optional
+        The probabilities of these d classes at each position.
+    feature_weight : float
+        From 0 to 1, how much features count: see `cryonb.trace.features`.
 
     Returns
     -------
@@ -135,74 +148,21 @@ def align(
     leaves out is as the published program does it.
     """
     positions, emissions = check_states(positions, emissions)
-    codes = _codes(sequence)
+    codes = sequence_codes(sequence)
     if method not in _METHODS:
         raise CryonbError(
             f"A method of sparse or published was expected, but {method!r} was asked."
         )
     if method == "published":
+        if features is not None:
+            raise CryonbError('No features were expected for method="published"; use "sparse".')
         model = ChainModel.of(positions, emissions, spread_scale=spread_scale)
-        return _published(model, codes, np.ones(len(model), dtype=bool))
-    model = _sparse_model(positions, emissions, missing, jump, bridge, spread_scale)
-    return _sparse(model, codes, rounds)
-
-
-def align_chains(
-    positions, emissions, sequences: Sequence, *, order: str = "best", method: str = "sparse",
-    exchange: bool = True, **options,
-) -> list[ChainAlignment]:  # fmt: skip
-    """Thread several chains, copies of one sequence among them, each through what others left.
-
-    Parameters
-    ----------
-    positions, emissions, method, **options
-        As for `align`.
-    sequences : sequence of str or of arrays
-        A sequence a chain; a homomer has the same one several times.
-    order : {"best", "given"}
-        "best": next is always the chain that gains most a residue over having no states.
-        "given": in turn, as published. "published" knows this one alone, and takes it.
-    exchange : bool
-        Whether copies of a sequence exchange their tails where that makes better chains: a path may
-        go on in the neighbouring copy where the two come close (`cryonb.trace.homomers`). Not for
-        "published".
-
-    Returns
-    -------
-    list of ChainAlignment
-        In the order of `sequences`; a chain for which no state is left has none. `states` are rows
-        of `positions`. The bound of chains that exchanged their tails is not known.
-    """
-    positions, emissions = check_states(positions, emissions)
-    chains = [_codes(sequence) for sequence in sequences]
-    if order not in ("best", "given"):
-        raise CryonbError(f"An order of best or given was expected, but {order!r} was asked.")
-    free = np.ones(len(positions), dtype=bool)
-    found: list[ChainAlignment | None] = [None] * len(chains)
-    if method == "published":
-        model = ChainModel.of(positions, emissions, **options)
-        for number, codes in enumerate(chains):
-            found[number] = _published(model, codes, free)
-            free[found[number].states[found[number].states >= 0]] = False
-        return found
-    # What was found for a sequence stays true until a chain takes one of its states.
-    known: dict[bytes, ChainAlignment] = {}
-    while waiting := [number for number, chain in enumerate(found) if chain is None]:
-        for number in waiting if order == "best" else waiting[:1]:
-            key = chains[number].tobytes()
-            if key not in known:
-                known[key] = _among(positions, emissions, chains[number], free, method, options)
-        best = max(
-            waiting if order == "best" else waiting[:1],
-            key=lambda number: _gain(known[chains[number].tobytes()]),
-        )
-        chain = found[best] = known[chains[best].tobytes()]
-        taken = chain.states[chain.states >= 0]
-        free[taken] = False
-        known = {
-            key: other for key, other in known.items() if not np.isin(other.states, taken).any()
-        }
-    return _exchanged(positions, emissions, chains, found, options) if exchange else found
+        return published_alignment(model, codes, np.ones(len(model), dtype=bool))
+    model = sparse_model(positions, emissions, missing, jump, bridge, spread_scale)
+    columns = codes
+    if features is not None:
+        model, columns = with_features(model, codes, features, state_features, feature_weight)
+    return _sparse(model, codes, columns, rounds)
 
 
 def ca_structure(chains: Sequence[ChainAlignment], *, names: Sequence[str] | None = None):
@@ -250,7 +210,8 @@ def ca_structure(chains: Sequence[ChainAlignment], *, names: Sequence[str] | Non
     return structure
 
 
-def _sparse_model(positions, emissions, missing, jump, bridge, spread_scale) -> ChainModel:
+def sparse_model(positions, emissions, missing, jump, bridge, spread_scale) -> ChainModel:
+    """Build the model that "sparse" searches: options as of `align`."""
     if bridge not in (0, 1, 2):
         raise CryonbError(f"A bridge of 0, 1 or 2 residues was expected, but {bridge!r} was asked.")
     return ChainModel.of(
@@ -261,78 +222,20 @@ def _sparse_model(positions, emissions, missing, jump, bridge, spread_scale) -> 
     )  # fmt: skip
 
 
-def _sparse(model, codes, rounds) -> ChainAlignment:
+def _sparse(model, codes, columns, rounds) -> ChainAlignment:
     if rounds is None:
         rounds = int(np.clip(8 * (1 - np.log10(max(len(model) * len(codes) / 2e5, 1))), 0, 8))
-    path, bound = best_path(model, codes, rounds=rounds)
+    path, bound = best_path(model, columns, rounds=rounds)
     if np.isinf(path.log_probability):
         raise CryonbError(
             f"A path of {len(codes)} residues through {len(model)} states, each used once, was "
             f"not found; give more positions, or let residues be left out (missing=-1.5)."
         )
-    return _result(model, codes, path.states, _fragments(model, path.states), bound, "sparse")
+    return alignment_of(model, codes, path.states, bound=bound, columns=columns)
 
 
-def _among(positions, emissions, codes, free, method, options) -> ChainAlignment:
-    """Align on the states that are free, and give rows of all."""
-    rows = np.flatnonzero(free)
-    if not len(rows):
-        return _nothing(codes)
-    found = align(positions[rows], emissions[rows], codes, method=method, **options)
-    states = np.where(found.states >= 0, rows[found.states], -1)
-    return ChainAlignment(**(vars(found) | {"states": states}))
-
-
-def _exchanged(positions, emissions, chains, found, options) -> list[ChainAlignment]:
-    """Mend copies of a sequence that have exchanged their tails."""
-    from cryonb.trace.homomers import exchange_tails
-
-    copies: dict[bytes, list[int]] = {}
-    for number, codes in enumerate(chains):
-        if (found[number].states >= 0).any():
-            copies.setdefault(codes.tobytes(), []).append(number)
-    copies = {key: numbers for key, numbers in copies.items() if len(numbers) > 1}
-    if not copies:
-        return found
-    found = list(found)
-    given = align.__kwdefaults__ | options
-    whole = _sparse_model(
-        positions, emissions,
-        *(given[key] for key in ("missing", "jump", "bridge", "spread_scale")),
-    )  # fmt: skip
-    for numbers in copies.values():
-        codes = chains[numbers[0]]
-        before = [found[number].states for number in numbers]
-        for number, states in zip(numbers, exchange_tails(whole, codes, before), strict=True):
-            if np.array_equal(states, found[number].states):
-                continue
-            # As the search does it: what other chains have is no state of this one.
-            others = [chain.states for k, chain in enumerate(found) if k not in numbers]
-            taken = np.concatenate([*others, *before])
-            free = np.setdiff1d(np.arange(len(positions)), np.setdiff1d(taken, states))
-            place = np.full(len(positions) + 1, -1)
-            place[free] = np.arange(len(free))
-            part, own = whole.select(free), place[states]
-            mended = _result(part, codes, own, _fragments(part, own), np.nan, "sparse")
-            found[number] = ChainAlignment(**(vars(mended) | {"states": states}))
-    return found
-
-
-def _nothing(codes) -> ChainAlignment:
-    n = len(codes)
-    return ChainAlignment(
-        _letters(codes), np.full(n, -1, np.int64), np.full((n, 3), np.nan), np.zeros(n),
-        np.empty((0, 2), np.int64), -np.inf, np.nan, -np.inf, "sparse",
-    )  # fmt: skip
-
-
-def _gain(found: ChainAlignment) -> float:
-    """What a path gains a residue; over no states where that is allowed."""
-    empty = found.empty if np.isfinite(found.empty) else 0.0
-    return (found.log_probability - empty) / len(found)
-
-
-def _published(model, codes, free) -> ChainAlignment:
+def published_alignment(model, codes, free) -> ChainAlignment:
+    """Thread codes (T,) through the states that are free, bool (S,), by the published search."""
     states = np.full(len(codes), -1, dtype=np.int64)
     known = np.flatnonzero(codes != _UNKNOWN)
     breaks = []
@@ -341,22 +244,26 @@ def _published(model, codes, free) -> ChainAlignment:
     ends = np.flatnonzero(np.isin(np.arange(len(known)), breaks))
     pieces = [piece for piece in np.split(known, ends) if len(piece) and states[piece[0]] >= 0]
     fragments = np.array([(piece[0], piece[-1]) for piece in pieces], np.int64).reshape(-1, 2)
-    return _result(model, codes, states, fragments, np.nan, "published")
+    return alignment_of(model, codes, states, fragments=fragments, method="published")
 
 
-def _result(model, codes, states, fragments, bound, method) -> ChainAlignment:
+def alignment_of(
+    model, codes, states, *, fragments=None, bound=np.nan, method="sparse", columns=None
+) -> ChainAlignment:
+    """Describe a path: states (T,) of a sequence's codes, which columns of the model stand for."""
+    columns = codes if columns is None else columns
     positions = np.full((len(codes), 3), np.nan)
     placed = states >= 0
     positions[placed] = model.positions[states[placed]]
     return ChainAlignment(
-        sequence=_letters(codes),
+        sequence=sequence_letters(codes),
         states=states,
         positions=positions,
-        confidence=posterior(model, codes, states),
-        fragments=fragments,
-        log_probability=model.log_probability(states, codes),
+        confidence=posterior(model, columns, states),
+        fragments=_fragments(model, states) if fragments is None else fragments,
+        log_probability=model.log_probability(states, columns),
         bound=float(bound),
-        empty=float(model.skip(codes).sum()),
+        empty=float(model.skip(columns).sum()),
         method=method,
     )
 
@@ -372,7 +279,7 @@ def _fragments(model, states) -> np.ndarray:
     return np.column_stack([np.flatnonzero(first), np.flatnonzero(last)]).astype(np.int64)
 
 
-def _codes(sequence) -> np.ndarray:
+def sequence_codes(sequence) -> np.ndarray:
     """Columns of the emissions of a sequence, 20 for what is unknown."""
     if isinstance(sequence, str):
         letters = "".join(sequence.split()).upper()
@@ -396,7 +303,8 @@ def _codes(sequence) -> np.ndarray:
     return codes
 
 
-def _letters(codes) -> str:
+def sequence_letters(codes) -> str:
+    """One-letter codes, X for 20."""
     return "".join((LETTERS + "X")[code] for code in codes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,13 +48,16 @@ class ChainModel:
     positions : ndarray of float64, shape (S, 3)
         In Å.
     log_emission : ndarray of float64, shape (S, 21)
-        Natural logarithm of the emission; the last column, of an unknown residue, is 0.
+        Natural logarithm of the emission; the last column, of an unknown residue, is 0. A model of
+        one sequence may have a column a residue instead (`cryonb.trace.features`).
     spread : float
         Standard deviation of a step in Å.
     jump, missing : float
         Log weight of a step of any length; log cost of a residue without a state.
     bridge : int
         Up to how many residues without a state are bridged by distance.
+    log_background : ndarray of float64, shape (21,)
+        Logarithm of the frequency of what a column stands for.
     """
 
     positions: np.ndarray
@@ -63,6 +66,7 @@ class ChainModel:
     jump: float
     missing: float
     bridge: int
+    log_background: np.ndarray = field(default_factory=lambda: np.append(np.log(BACKGROUND), 0.0))
 
     @classmethod
     def of(
@@ -85,10 +89,7 @@ class ChainModel:
 
     def select(self, which) -> ChainModel:
         """Take some of the states: transitions are normalised over what is left."""
-        return ChainModel(
-            self.positions[which], self.log_emission[which], self.spread, self.jump, self.missing,
-            self.bridge,
-        )  # fmt: skip
+        return replace(self, positions=self.positions[which], log_emission=self.log_emission[which])
 
     @cached_property
     def _near(self):
@@ -159,7 +160,7 @@ class ChainModel:
 
     def skip(self, codes: np.ndarray) -> np.ndarray:
         """Log cost of each residue being left without a state: (T,)."""
-        return self.missing + np.append(np.log(BACKGROUND), 0.0)[codes]
+        return self.missing + self.log_background[codes]
 
     def log_probability(self, states: np.ndarray, codes: np.ndarray) -> float:
         """Score a path (states (T,), -1 for none), whichever search it came from."""

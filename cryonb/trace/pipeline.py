@@ -9,9 +9,10 @@ import pandas as pd
 
 from cryonb.atoms import AMINO_ACIDS
 from cryonb.errors import CryonbError
-from cryonb.trace.alignment import ChainAlignment, align_chains, ca_structure
+from cryonb.trace.alignment import ChainAlignment, ca_structure
 from cryonb.trace.chains import ChainTrace, trace_chains
 from cryonb.trace.peaks import Peaks, find_ca
+from cryonb.trace.several import align_chains
 from cryonb.volume import Volume
 
 __all__ = ["Trace", "trace"]
@@ -103,7 +104,7 @@ def trace(
     threshold : float
         Least score of a candidate.
     **options
-        Of `cryonb.trace.alignment.align_chains` (with a sequence) or of
+        Of `cryonb.trace.several.align_chains` (with a sequence) or of
         `cryonb.trace.chains.trace_chains`.
 
     Returns

@@ -13,11 +13,12 @@ from cryonb.atoms import AMINO_ACIDS
 from cryonb.errors import CryonbError
 from cryonb.files.tables import write_tables
 from cryonb.graph.match import match_points
-from cryonb.trace.alignment import ChainAlignment, align_chains
+from cryonb.trace.alignment import ChainAlignment
 from cryonb.trace.hidden_markov import BACKGROUND, LETTERS
 from cryonb.trace.peaks import Peaks
 from cryonb.trace.residue_frames import ResidueFrames, read_frames
 from cryonb.trace.residue_types import residue_probabilities
+from cryonb.trace.several import align_chains
 from cryonb.volume import Volume
 
 __all__ = ["MapSequence", "sequence_from_map"]

@@ -13,9 +13,10 @@ import cryonb as nb
 from cryonb.atoms import KIND_PROTEIN, Atoms
 from cryonb.errors import CryonbError
 from cryonb.files.model import read_model, write_model
-from cryonb.trace.alignment import align, align_chains, ca_structure
+from cryonb.trace.alignment import align, ca_structure
 from cryonb.trace.hidden_markov import BACKGROUND, LETTERS, PUBLISHED_JUMP, ChainModel
 from cryonb.trace.posterior import posterior
+from cryonb.trace.several import align_chains
 from cryonb.trace.viterbi import search
 
 PUBLISHED = {"missing": None, "jump": PUBLISHED_JUMP}

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import cryonb as nb
-from cryonb.trace.alignment import align_chains
+from cryonb.trace.alignment import alignment_of
 from cryonb.trace.hidden_markov import LETTERS, ChainModel
 from cryonb.trace.homomers import _junction, _swapped, chain_geometry, exchange_tails
 from cryonb.trace.residue_frames import read_frames
+from cryonb.trace.several import align_chains
 from cryonb.trace.steps import bend_ratio, torsion_ratio
 
 
@@ -135,8 +136,6 @@ def test_right_chains_stay_as_they_are(dimer):
 def test_alignment_gives_mended_chains(dimer, monkeypatch):
     """The search is made to exchange tails; what comes out are whole chains, with all they need."""
     model, codes, (one, two), near, emissions = dimer
-    import cryonb.trace.alignment as alignment
-
     part = slice(near - 40, near + 40)
     codes, mixed = codes[part], [p[part] for p in _swapped(one, two, near, len(one))]
     rows = np.concatenate([one[part], two[part]])
@@ -144,14 +143,12 @@ def test_alignment_gives_mended_chains(dimer, monkeypatch):
     back[rows] = np.arange(len(rows))
     paths = iter([back[path] for path in mixed])
 
-    def planted(positions, emissions, codes, free, method, options):
-        del free, method, options
+    def planted(positions, emissions, codes, free, options):
+        del free, options
         whole = ChainModel.of(positions, emissions, missing=-1.5, jump=-20.0, bridge=2)
-        states = next(paths)
-        fragments = alignment._fragments(whole, states)
-        return alignment._result(whole, codes, states, fragments, np.nan, "sparse")
+        return alignment_of(whole, codes, next(paths))
 
-    monkeypatch.setattr(alignment, "_among", planted)
+    monkeypatch.setattr("cryonb.trace.several._among", planted)
     letters = "".join(LETTERS[code] for code in codes)
     chains = align_chains(model.positions[rows], emissions[rows], [letters, letters])
     for chain in chains:
