@@ -114,7 +114,8 @@ def trace_chains(
         Of the map in Å, without which it does not tell directions; that which a `DensityMap` knows
         by default.
     heat : ProbabilityVolume, optional
-        Heat maps with the classes N and C, which tell directions instead of the map.
+        Heat maps with the classes CA, N and C, which help to place missing residues and to tell
+        directions.
     spread : float, optional
         Standard deviation in Å of the length of a step; found from the candidates by default.
     missing : float
@@ -292,15 +293,16 @@ def _walk(n, pairs, probability, least):
 
 
 def _directions(positions, paths, volume, resolution, heat) -> np.ndarray:
-    """Logits that paths go from N to C; NaN where nothing tells."""
+    """Logits that paths go from N to C, by map and heat maps; NaN where nothing tells."""
+    found = np.full((2, len(paths)), np.nan)
     if heat is not None:
-        return np.array([_heat_direction(positions[path], heat) for path in paths])
+        found[0] = [_heat_direction(positions[path], heat) for path in paths]
     resolution = getattr(volume, "resolution", None) if resolution is None else resolution
-    if volume is None or resolution is None:
-        return np.full(len(paths), np.nan)
-    from cryonb.trace.residue_types import direction_logit
+    if volume is not None and resolution is not None:
+        from cryonb.trace.residue_types import direction_logit
 
-    return np.array([direction_logit(positions[path], volume, resolution) for path in paths])
+        found[1] = [direction_logit(positions[path], volume, resolution) for path in paths]
+    return np.where(np.isnan(found).all(axis=0), np.nan, np.nansum(found, axis=0))
 
 
 def _heat_direction(points, heat) -> float:

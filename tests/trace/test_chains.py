@@ -158,6 +158,26 @@ def test_heat_maps_tell_directions(atoms, frames):
         assert (np.diff(order[path]) > 0).mean() > 0.95
 
 
+def test_map_and_heat_maps_tell_directions_together(frames, density):
+    """Heat maps that know little do not overrule the map."""
+    grid = density.grid
+    faint = np.random.default_rng(1).uniform(0, 0.02, (4, *grid.shape)).astype(np.float32)
+    heat = ProbabilityVolume(faint, grid, classes=HEAT)
+    order = np.random.default_rng(3).permutation(len(frames))
+    points = frames.position[order]
+    options = {"bridge": 0, "shortest": 6}
+    by_map = trace_chains(points, volume=density, **options)
+    both = trace_chains(points, volume=density, heat=heat, **options)
+    alone = trace_chains(points, heat=heat, **options)
+    for path in both.paths:
+        assert (np.diff(order[path]) > 0).mean() > 0.95
+    assert np.abs(both.direction - by_map.direction).max() < 1
+    assert (np.abs(alone.direction) < 1).all()
+    # Without a resolution the map does not tell.
+    plain = trace_chains(points, volume=nb.Volume(density.values, grid), heat=heat, **options)
+    np.testing.assert_allclose(plain.direction, alone.direction, atol=1e-6)
+
+
 def test_the_model_has_a_chain_a_path(frames):
     found = trace_chains(Peaks(frames.position, np.full(len(frames), 0.8), np.empty((90, 0))))
     model = found.structure()
