@@ -11,13 +11,11 @@ import numpy as np
 from scipy.optimize import Bounds, minimize
 
 from cryonb.atoms import Atoms
-from cryonb.errors import CryonbError
-from cryonb.process.mask import model_mask
+from cryonb.fitting.target import Correlation, Likelihood
 from cryonb.simulate.scattering import electron_coefficients
-from cryonb.simulate.shells import image_radius, quadrature_profiles, shell_density
 from cryonb.volume import Volume
 
-__all__ = ["LEAST", "Descent", "State"]
+__all__ = ["Descent", "State"]
 
 #: Å² and a share within which B and occupancies stay.
 _B_LIMITS, _OCCUPANCY_LIMITS = (1.0, 500.0), (0.05, 1.0)
@@ -25,10 +23,6 @@ _B_LIMITS, _OCCUPANCY_LIMITS = (1.0, 500.0), (0.05, 1.0)
 #: from its start, which decides only where the map says nothing.
 _ALIKE = {"b": 0.2, "occupancy": 0.1, "resolution": 0.05}
 _PRIOR = {"b": 2.0, "occupancy": 1.0, "resolution": 1.0}
-#: How far an atom's image is drawn, in resolutions.
-_REACH = 2.0
-#: Voxels within the resolution of an atom are compared, but within these limits in Å.
-LEAST, _MOST = 3.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +38,13 @@ class State:
 class Descent:
     """A refinement under way: what does not change, the state reached, and the history."""
 
-    def __init__(self, atoms: Atoms, altloc, restraints, weight, d, voxel_size, device):
+    def __init__(
+        self, atoms: Atoms, altloc, restraints, d, voxel_size, device, *, varies_resolution=False
+    ):
         import torch
 
-        self.atoms, self.restraints, self.weight = atoms, restraints, weight
+        self.atoms, self.restraints = atoms, restraints
+        self.varies_resolution = varies_resolution
         self.device = torch.device(device or "cpu")
         self.body = np.zeros(len(atoms), dtype=int)
         same = altloc[restraints.bonds[:, 0]] == altloc[restraints.bonds[:, 1]]
@@ -73,27 +70,35 @@ class Descent:
         values = np.ascontiguousarray(values)
         return torch.tensor(values, dtype=torch.float64, device=self.device, **options)
 
+    def now(self) -> dict:
+        """Give the state as tensors."""
+        return {key: self.tensor(value) for key, value in vars(self.state).items()}
+
     def correlation(self, volume: Volume, resolution: float) -> float:
         """Correlate a map with that of the model as it is."""
-        now = {key: self.tensor(value) for key, value in vars(self.state).items()}
-        return _Target(self, volume, resolution).correlation(now).item()
+        return Correlation(self, volume, resolution).correlation(self.now()).item()
 
-    def improve(self, stage, keys, volume: Volume, resolution, iterations, bar) -> None:
+    def target(self, keys, volume: Volume, resolution: float, **options):
+        """Make what is compared while `keys` vary: likelihood for positions, else correlation."""
+        if keys == ("xyz",):
+            return Likelihood(self, volume, resolution, **options)
+        return Correlation(self, volume, resolution)
+
+    def improve(self, stage, keys, target, weight, iterations, bar=None) -> None:
         """Do one cycle; the state is that after the last iteration that was finished."""
-        import torch
-
-        target, variables = _Target(self, volume, resolution), _Variables(self, keys)
+        restraints = self.restraints.renewed(self.state.position)
+        variables = _Variables(self, keys)
+        if "xyz" in keys:
+            variables.whiten(self._curvature(target, weight))
         last = {}
 
         def loss(x):
             moved = self.tensor(x, requires_grad=True)
             now, strain = variables.applied(moved)
             if "xyz" in keys:
-                strain = strain + self.restraints.energy(now["position"])
-            cc = target.correlation(now)
-            # cc·|cc|, so that a negative correlation is no good one.
-            error = torch.log1p(1e-6 - cc * cc.abs())
-            total = 0.5 * self.weight * target.count * error + strain
+                strain = strain + restraints.energy(now["position"])
+            misfit, cc = target.misfit(now)
+            total = weight * misfit + strain
             total.backward()
             last.update(stage=stage, cc=cc.item(), restraints=float(strain.detach()))
             return total.item(), moved.grad.cpu().numpy()
@@ -101,65 +106,39 @@ class Descent:
         def accept(x):
             now, _ = variables.applied(self.tensor(x))
             self.state = State(**{key: value.cpu().numpy() for key, value in now.items()})
-            self.rows.append(dict(last))
-            bar.set_postfix(cc=f"{last['cc']:.4f}", refresh=False)
-            bar.update()
+            if bar is not None:
+                self.rows.append(dict(last))
+                bar.set_postfix(cc=f"{last['cc']:.4f}", refresh=False)
+                bar.update()
 
         minimize(
             loss, variables.start, jac=True, method="L-BFGS-B", bounds=variables.bounds,
             callback=accept, options={"maxiter": iterations, "maxcor": 20},
         )  # fmt: skip
 
-
-class _Target:
-    """A map where it is compared, and which voxels each atom reaches: fixed for one cycle."""
-
-    def __init__(self, run: Descent, volume: Volume, resolution: float):
-        state = run.state
-        self._run, self._grid, self._around = run, volume.grid, state.position
-        # A coarser map than the model's is compared with a coarser model.
-        self._least = resolution if resolution > state.resolution.max() else 0.0
-        d = np.maximum(state.resolution, self._least)
-        self._radius = image_radius(d, state.b, reach=_REACH)
-        radius = float(np.clip(resolution, LEAST, _MOST))
-        near = model_mask(
-            run.atoms.moved_to(state.position), volume.grid, radius=radius, soft_edge=0.0
-        )
-        inside = np.flatnonzero(near.values > 0)
-        values = volume.values.reshape(-1)[inside].astype(np.float64)
-        values -= values.mean()
-        if not values.any():
-            raise CryonbError(
-                "A map that varies near the model was expected, but it is the same everywhere."
-            )
-        import torch
-
-        self._map = run.tensor(values / np.linalg.norm(values))
-        self._inside = torch.as_tensor(inside, device=run.device)
-        #: Independent voxels, if there is nothing finer than the resolution.
-        self.count = len(inside) * volume.grid.voxel_volume / (resolution / 2) ** 3
-
-    def correlation(self, now):
-        """Pearson's correlation of the map with that of a model."""
-        density = shell_density(
-            now["position"], self._run.a * now["occupancy"][:, None],
-            self._run.b + now["b"][:, None], now["resolution"].clamp(min=self._least),
-            self._grid,
-            radius=self._radius, around=self._around, profile=quadrature_profiles,
-        )  # fmt: skip
-        values = density.reshape(-1)[self._inside]
-        values = values - values.mean()
-        return values @ self._map / values.norm().clamp(min=1e-12)
+    def _curvature(self, target, weight) -> float:
+        """Mean second derivative of the weighted misfit by a coordinate, about; 1/Å²."""
+        # By a difference of gradients along a random displacement, the same each time.
+        step = np.random.default_rng(0).choice([-0.05, 0.05], self.state.position.shape)
+        slopes = []
+        for sign in (1, -1):
+            now = self.now()
+            now["position"] = self.tensor(self.state.position + sign * step, requires_grad=True)
+            target.misfit(now)[0].backward()
+            slopes.append(now["position"].grad.cpu().numpy())
+        curvature = ((slopes[0] - slopes[1]) * step).sum() / (2 * (step**2).sum())
+        return weight * max(curvature, 0.1)
 
 
 class _Variables:
     """What a cycle changes, as one vector whose parts have a natural unit each.
 
-    Å for positions, shifts and turns (an arc at the body's radius of gyration), and logarithms.
+    Å for shifts and turns (an arc at the body's radius of gyration), and logarithms; positions are
+    in Å, too, until `whiten` makes them such that all directions are about as stiff as each other.
     """
 
     def __init__(self, run: Descent, keys):
-        self._run = run
+        self._run, self._whitening = run, None
         # Of the cycle's start: the run's own goes on under way.
         self._state = state = run.state
         n = len(run.atoms)
@@ -185,6 +164,26 @@ class _Variables:
             high.append(np.full(size, limits[1]))
         self.bounds = Bounds(np.concatenate(low), np.concatenate(high))
 
+    def whiten(self, curvature: float) -> None:
+        """Count positions in y = D½ Lᵀ x, where L D Lᵀ is how stiff the model is in x.
+
+        That is what restraints say, and a curvature (1/Å²) in every direction from the map. Bonds
+        are a thousand times as stiff as a bend of the whole, for which descent would take as many
+        small steps.
+        """
+        from scipy.sparse import eye_array
+        from scipy.sparse.linalg import splu
+
+        run = self._run
+        stiff = run.restraints.stiffness(run.state.position)
+        stiff = stiff + (curvature + 1e-3) * eye_array(stiff.shape[0])
+        # Without pivoting, LU of a symmetric matrix is L (D Lᵀ), in another order of the atoms.
+        factors = splu(
+            stiff.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )  # fmt: skip
+        self._whitening = _Whitening(factors)
+
     def applied(self, x):
         """Give the state that a vector stands for, as tensors, and the strain of likeness."""
         run = self._run
@@ -195,6 +194,8 @@ class _Variables:
             if key == "rigid":
                 now["position"] = self._moved(now["position"], values.reshape(-1, 6))
             elif key == "xyz":
+                if self._whitening is not None:
+                    values = self._whitening(values)
                 now["position"] = now["position"] + values.reshape(-1, 3)
             else:
                 now[key] = values.exp()
@@ -216,3 +217,36 @@ class _Variables:
         centre = run.tensor(self._centre)[body]
         turned = torch.einsum("nij,nj->ni", torch.linalg.matrix_exp(skew)[body], position - centre)
         return turned + centre + moves[:, 3:][body]
+
+
+class _Whitening:
+    """x = P' L⁻ᵀ D⁻½ y of a tensor y, differentiable, from a factorization P (L D Lᵀ) P'."""
+
+    def __init__(self, factors):
+        self._order = factors.perm_c
+        self._lower = factors.L.tocsr()
+        self._upper = self._lower.T.tocsr()
+        self._root = np.sqrt(np.abs(factors.U.diagonal()))
+
+    def __call__(self, y):
+        import torch
+        from scipy.sparse.linalg import spsolve_triangular
+
+        order, lower, upper, root = self._order, self._lower, self._upper, self._root
+
+        class Solved(torch.autograd.Function):
+            @staticmethod
+            def forward(context, y):
+                solved = spsolve_triangular(
+                    upper, y.cpu().numpy() / root, lower=False, unit_diagonal=True
+                )
+                return y.new_tensor(solved[order])
+
+            @staticmethod
+            def backward(context, gradient):
+                given = np.empty(len(order))
+                given[order] = gradient.cpu().numpy()
+                solved = spsolve_triangular(lower, given, lower=True, unit_diagonal=True)
+                return gradient.new_tensor(solved / root)
+
+        return Solved.apply(y)

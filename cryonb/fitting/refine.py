@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,13 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from cryonb.atoms import Atoms
-from cryonb.errors import CryonbError, ModelError
+from cryonb.errors import CryonbError, ModelError, ModelWarning
 from cryonb.evaluate.correlation import usable_resolution
-from cryonb.fitting.descent import LEAST, Descent, State
+from cryonb.fitting.descent import Descent, State
+from cryonb.fitting.refinement import Refinement
 from cryonb.fitting.restraints import Restraints
+from cryonb.fitting.target import LEAST
+from cryonb.fitting.weight import find_weight
 from cryonb.process.crop import crop
 from cryonb.process.filter import band_filter
 from cryonb.process.resample import resample
@@ -27,48 +30,10 @@ _BODIES = ("model", "chain")
 _COARSE = 8.0
 
 
-@dataclass(frozen=True, repr=False)
-class Refinement:
-    """A refined model, and how it came about.
-
-    Attributes
-    ----------
-    model : gemmi.Structure
-        A new structure; the one that was given is unchanged.
-    summary : pandas.Series
-        cc_before, cc_after (of the map with the model's map over the voxels near the model, see
-        `refine`), shift (r.m.s., Å), b_before, b_after (mean, Å²), bonds (r.m.s. difference of
-        bond lengths from the start, Å), angles (the same in degrees), n_atoms (refined) and
-        n_iterations.
-    history : pandas.DataFrame
-        A row an iteration: stage, cc, restraints (what the springs and the likeness of neighbours
-        take up, in units of the logarithm of a likelihood).
-    table : pandas.DataFrame
-        A row a refined atom: chain, number, icode, residue, name, b, occupancy, resolution (Å),
-        shift (Å).
-    """
-
-    model: object
-    summary: pd.Series
-    history: pd.DataFrame
-    table: pd.DataFrame
-
-    def __repr__(self) -> str:
-        s = self.summary
-        return (
-            f"<Refinement of {s['n_atoms']:.0f} atoms in {s['n_iterations']:.0f} iterations: CC "
-            f"{s['cc_before']:.3f} to {s['cc_after']:.3f}, moved by {s['shift']:.2f} Å r.m.s., "
-            f"mean B {s['b_before']:.0f} to {s['b_after']:.0f} Å²>"
-        )
-
-    def _repr_html_(self) -> str:
-        return self.summary.to_frame("value").map(lambda value: f"{value:.3f}").to_html()
-
-
 def refine(
     model, volume: Volume, *, what=("b",), resolution: float | None = None, bodies: str = "model",
-    reference=None, weight: float = 1.0, cycles: int = 3, iterations: int = 25,
-    device: str | None = None, progress: bool = True,
+    reference=None, weight: float | None = None, half_maps=None, cycles: int = 3,
+    iterations: int = 25, device: str | None = None, progress: bool = True,
 ) -> Refinement:  # fmt: skip
     """Improve a model by the correlation of its map with a map.
 
@@ -81,8 +46,9 @@ def refine(
     what : str or sequence of str
         * "rigid": where the model lies, as one body or chain by chain (`bodies`); first at 8 Å,
           then at the resolution, and before all others.
-        * "xyz": each atom's position, with springs that hold bonds, angles, planes and handedness
-          as they were (`cryonb.fitting.restraints`).
+        * "xyz": each atom's position, held by the model's own bonds, angles, planes, handedness and
+          torsions, and by repulsion (`cryonb.fitting.restraints`); before B and the others in each
+          cycle.
         * "b", "occupancy", "resolution": of each atom; within 1 to 500 Å², 0.05 to 1, and 2/3 to
           3 times the resolution (not below twice the voxel size). Bonded atoms are held alike.
     resolution : float, optional
@@ -91,13 +57,19 @@ def refine(
     bodies : {"model", "chain"}
         What moves as one body.
     reference : gemmi.Structure, optional
-        The same atoms in the same order, whose geometry the springs aim at instead.
-    weight : float
-        Of the map against springs and likeness. With 1 they are in proportion if the error of the
-        map were noise, independent from one (d/2)³ to the next: errors that are shared by
-        neighbouring voxels, as experimental maps have them, call for less. With 1, positions of
-        two deposited models moved by 0.4 and 0.5 Å r.m.s., with 0.1 the latter by 0.06 Å
-        (benchmarks/bench_refine.py), but then a wrong start is left slowly, too.
+        The same atoms in the same order, whose geometry is aimed at instead; the model itself for
+        its own geometry as it is. By default bonds, angles and planes of one kind (as backbone, or
+        in residues of one name) that differ more than they do in good models are drawn towards
+        their mean, so that a model that was moved or built badly is mended.
+    weight : float, optional
+        Of the map against restraints. Found for positions by default: of 0.01 to 3 the one after
+        which the model explains best what was left out of the refinement, with bonds and angles
+        within 0.02 Å and 2° of their targets; see `cryonb.fitting.weight.find_weight`. With 1 both
+        are in proportion if each shell of Fourier terms had independent noise, and the error of
+        the model were no other than that of its positions. B and the others count with 1.
+    half_maps : HalfMaps or pair of Volume, optional
+        On the grid of `volume`. Then positions are refined against the first to find the weight,
+        and the second judges; without, Fourier shells that are left out do.
     cycles, iterations : int
         Of L-BFGS, and in each cycle at most. Which voxels count is settled anew in each cycle.
     device : str, optional
@@ -122,12 +94,20 @@ def refine(
 
     Notes
     -----
-    The model's map is that of `cryonb.simulate.shells.shell_density`, each atom's image drawn up to
-    two resolutions, on voxels of a third of the resolution (those of the map if they are larger).
-    Over the voxels within the resolution (3 to 10 Å) of an atom cc is Pearson's correlation, and
-    what is made small is weight · N/2 · ln(1 - cc²) + restraints: with N the volume of these voxels
-    in units of (d/2)³ this is the negative logarithm of the likelihood of the map if it were the
-    model's, scaled, plus Gaussian noise of a size that is not known.
+    Positions make n ln(1 - FSC²) small, summed over Fourier shells down to the resolution, plus the
+    restraints: with n the independent terms of a shell in the soft mask around the model, this is
+    the negative logarithm of the likelihood of the map if scale and noise of each shell are not
+    known. So shells count for what they agree; sharpening makes no difference; and from a model
+    that is far away only coarse shells pull.
+
+    The others make N/2 ln(1 - cc²) small, with cc Pearson's correlation over the voxels within the
+    resolution (3 to 10 Å) of an atom, and N = 4π/3 V/d³ the independent numbers in their volume V.
+
+    Voxels are of a third of the resolution (those of the map if they are larger). The model's map
+    has all terms down to the resolution; with "resolution" among what is refined, it is that of
+    `cryonb.simulate.shells.shell_density`, each atom's image drawn up to two resolutions. Positions
+    are counted in units in which all restraints are about equally stiff, so that L-BFGS needs few
+    steps.
 
     B, occupancy and resolution of an atom all change how high and wide it is: refined together
     they share out what only their combination tells, and B without "resolution" also stands for a
@@ -138,7 +118,7 @@ def refine(
         raise CryonbError(f"Some of {', '.join(_WHAT)} were expected, but what={what!r} was given.")
     if bodies not in _BODIES:
         raise CryonbError(f"Bodies of model or chain were expected, but {bodies!r} was given.")
-    if not (weight > 0 and cycles >= 1 and iterations >= 1):
+    if not ((weight is None or weight > 0) and cycles >= 1 and iterations >= 1):
         raise CryonbError(
             f"A positive weight and at least one cycle and iteration were expected, but "
             f"weight={weight}, cycles={cycles} and iterations={iterations} were given."
@@ -150,35 +130,53 @@ def refine(
     restraints = _restraints(core, altloc[heavy], reference)
     near = crop(volume, model=core, margin=3 * max(d, LEAST))
     work = _thinned(near, d)
-    run = Descent(core, altloc[heavy], restraints, weight, d, max(work.voxel_size), device)
+    run = Descent(
+        core, altloc[heavy], restraints, d, max(work.voxel_size), device,
+        varies_resolution="resolution" in what,
+    )  # fmt: skip
     if bodies == "chain":
         run.body = np.unique(core.residues.chain[core.residue], return_inverse=True)[1]
-    targets = []
+    stages = []
     if "rigid" in what:
         coarse = max(_COARSE, d)
         if coarse > d:
             rough = _thinned(band_filter(near, low=coarse), coarse)
-            targets += [("rigid, coarse", ("rigid",), rough, coarse)] * 2
-        targets.append(("rigid", ("rigid",), work, d))
-    together = tuple(name for name in _WHAT[1:] if name in what)
-    targets += [(" ".join(together), together, work, d)] * (cycles if together else 0)
-    start = run.state
+            stages += [("rigid, coarse", ("rigid",), rough, coarse)] * 2
+        stages.append(("rigid", ("rigid",), work, d))
+    together = tuple(name for name in _WHAT[2:] if name in what)
+    each = [("xyz", ("xyz",), work, d)] if "xyz" in what else []
+    each += [(" ".join(together), together, work, d)] if together else []
+    stages += each * cycles
+    start, trials = run.state, pd.DataFrame(columns=["weight", "free", "bonds", "angles"])
     before = run.correlation(work, d)
-    bar = tqdm(total=len(targets) * iterations, desc="refine", disable=not progress)
+    of_positions = weight
+    bar = tqdm(total=len(stages) * iterations, desc="refine", disable=not progress)
     try:
-        for number, (stage, keys, part, least) in enumerate(targets, start=1):
-            run.improve(stage, keys, part, least, iterations, bar)
+        for number, (stage, keys, part, least) in enumerate(stages, start=1):
+            if stage == "xyz" and of_positions is None:
+                bar.set_description("weight")
+                of_positions, trials = find_weight(run, part, d, halves=_halves(half_maps, work))
+                bar.set_description("refine")
+            counted = of_positions if stage == "xyz" else weight or 1.0
+            target = run.target(keys, part, least)
+            run.improve(stage, keys, target, counted, iterations, bar)
             bar.update(number * iterations - bar.n)
     except KeyboardInterrupt:
         bar.set_description("interrupted")
     bar.close()
     after = run.correlation(work, d)
-    refined = _written(model, atoms, heavy, start, run.state, what)
-    return Refinement(
-        refined, _summary(run, start, before, after),
+    found = Refinement(
+        _written(model, atoms, heavy, start, run.state, what),
+        _summary(run, start, before, after, of_positions if "xyz" in what else weight, trials),
         pd.DataFrame(run.rows, columns=["stage", "cc", "restraints"]).rename_axis("iteration"),
-        _table(core, start, run.state),
+        _table(core, start, run.state), trials,
     )  # fmt: skip
+    if found.worse:
+        warnings.warn(
+            f"Refinement made something worse: {'; '.join(found.worse)}. See .summary, and keep "
+            "the model that was given if that matters.", ModelWarning, stacklevel=2,
+        )  # fmt: skip
+    return found
 
 
 def _every_atom(model) -> tuple[Atoms, np.ndarray]:
@@ -197,7 +195,7 @@ def _every_atom(model) -> tuple[Atoms, np.ndarray]:
 
 def _restraints(core: Atoms, altloc, reference) -> Restraints:
     if reference is None:
-        return Restraints.of(core.position, core.element, altloc)
+        return Restraints.of_atoms(core, altloc)
     other, _ = _every_atom(reference)
     other = other.select(other.element > 1)
     if len(other) != len(core) or (other.name != core.name).any():
@@ -205,7 +203,15 @@ def _restraints(core: Atoms, altloc, reference) -> Restraints:
             f"A reference of the same {len(core)} atoms in the same order was expected, but it has "
             f"{len(other)} or others."
         )
-    return Restraints.of(other.position, core.element, altloc, start=core.position)
+    return Restraints.of_atoms(other, altloc, typical=False, start=core.position)
+
+
+def _halves(half_maps, like: Volume):
+    """Both half maps where the map is compared, and as it is."""
+    if half_maps is None:
+        return None
+    first, second = half_maps
+    return tuple(resample(half, like.grid) for half in (first, second))
 
 
 def _thinned(volume: Volume, resolution: float) -> Volume:
@@ -239,14 +245,25 @@ def _shift(start: State, end: State) -> np.ndarray:
     return np.linalg.norm(end.position - start.position, axis=1)
 
 
-def _summary(run: Descent, start: State, before: float, after: float) -> pd.Series:
-    end = run.state
-    bonds, angles = run.restraints.deviations(start.position, end.position)
+def _summary(run: Descent, start: State, before, after, weight, trials) -> pd.Series:
+    end, springs = run.state, run.restraints
+    bonds, angles, torsions = springs.deviations(start.position, end.position)
+    (bonds_before, angles_before), (bonds_after, angles_after) = (
+        springs.strain(state.position) for state in (start, end)
+    )
+    of_weight = trials.loc[trials["weight"] == weight, "free"]
     return pd.Series(
         {
             "cc_before": before, "cc_after": after,
             "shift": float(np.sqrt((_shift(start, end) ** 2).mean())),
-            "b_before": start.b.mean(), "b_after": end.b.mean(), "bonds": bonds, "angles": angles,
+            "bonds": bonds, "angles": angles, "torsions": torsions,
+            "bonds_before": bonds_before, "bonds_after": bonds_after,
+            "angles_before": angles_before, "angles_after": angles_after,
+            "clashes_before": float(springs.clashes(start.position)),
+            "clashes_after": float(springs.clashes(end.position)),
+            "b_before": start.b.mean(), "b_after": end.b.mean(),
+            "weight": 1.0 if weight is None else weight,
+            "free": float(of_weight.iloc[0]) if len(of_weight) else np.nan,
             "n_atoms": float(len(run.atoms)), "n_iterations": float(len(run.rows)),
         }
     )  # fmt: skip
