@@ -1,14 +1,20 @@
-"""Refinement on experimental maps: correlation and distance to the deposited model.
+"""Refinement of positions and B: on maps simulated from a known truth, and on experimental ones.
 
-    python benchmarks/bench_refine.py [--rows FILE] [--maps 5925 6272 ...] [--weights 1 0.3]
+    python benchmarks/bench_refine.py [--rows FILE] [--only simulated real] [--maps 5925 ...]
 
-Each deposited model of CRYONB_DATA is moved by a smooth random field of 0.5 Å r.m.s. (waves of
-about 20 Å) and its B set to their mean; then xyz and B are refined together. The deposited model
-itself is refined the same way: how far it moves (`rmsd_of_deposited`, of which `common_shift` is
-one shift of all atoms) is how far map and deposition agree at all, and `rmsd_between` is how far
-the two results are apart, `rmsd_before` having been how far the two starts were. The cc are cc_mask
-of `cryonb.evaluate.correlation`, which draws the model's map in another way than the refinement.
-With --rows, a run that was cut off goes on.
+Simulated: the map of the model of 5925 (793 atoms), its B as they are, at 3 and 4 Å with white
+noise as strong as the signal; the model moved by a smooth random field (waves of about 20 Å), or
+each atom at random, with B set to their mean. Å r.m.s. to the truth before and after, of all atoms
+and of the backbone.
+
+Real: maps of CRYONB_DATA. The deposited model is refined, and how far it moves is its drift
+(`drift`; `drift_local` without the affine map, a scale of the voxels say, that takes the one to the
+other best). Then it is moved by the smooth field of 0.5 Å, B set to their mean, and refined
+(`rmsd_after` is to the deposited model, `rmsd_between` to what that was refined to). cc are cc_mask
+of `cryonb.evaluate.correlation`, which draws the model's map in another way than the refinement;
+bonds (Å) and angles (degrees) are r.m.s. differences from the deposited model's.
+
+With --rows, a run that was cut off goes on. CPU seconds are of one thread, for one refinement.
 """
 
 import argparse
@@ -23,81 +29,136 @@ import pandas as pd
 
 import cryonb as nb
 from cryonb.evaluate.correlation import correlate
+from cryonb.fitting.restraints import Restraints
 
 MAPS = {
     "5925": ("5925/5925_from_situs.mrc.gz", "5925/5925_native.pdb", 3.64),
     "6272": ("6272/6272_zone4A.mrc.gz", "6272/3j9s.pdb", 2.6),
     "30342": ("30342/390_emd_30342_A_z4.mrc.gz", "30342/390_7cec_A.cif", 3.9),
     "20026": ("20026/emd20026_prot.mrc.gz", "20026/3ajo_fitted_refined.pdb", 1.75),
+    "5185": ("5185/3j06_box.ccp4.gz", "5185/3j06_box_model.pdb", 3.3),
+    "5830": ("5830/3j63_A_box.ccp4.gz", "5830/3j63_A_box_model.pdb", 3.8),
+    "2566": ("2566/2566_3J6B_9.mrc.gz", "2566/3J6B_9.pdb", 3.2),
 }
-SIZE, WAVE = 0.5, 20.0
+WAVE, BACKBONE = 20.0, ("N", "CA", "C", "O")
 
 
-def displaced(position, rng) -> np.ndarray:
-    k = rng.normal(0, 2 * np.pi / WAVE / np.sqrt(3), (50, 3))
-    phase, amplitude = rng.uniform(0, 2 * np.pi, 50), rng.normal(0, 1, (50, 3))
-    shift = np.cos(position @ k.T + phase) @ amplitude
-    return position + shift * SIZE / np.sqrt((shift**2).sum(axis=1).mean())
+def displaced(position, kind: str, size: float, rng) -> np.ndarray:
+    if kind == "random":
+        shift = rng.normal(0, 1, position.shape)
+    else:
+        k = rng.normal(0, 2 * np.pi / WAVE / np.sqrt(3), (50, 3))
+        phase, amplitude = rng.uniform(0, 2 * np.pi, 50), rng.normal(0, 1, (50, 3))
+        shift = np.cos(position @ k.T + phase) @ amplitude
+    return position + shift * size / np.sqrt((shift**2).sum(axis=1).mean())
 
 
-def distance(one, other) -> float:
-    a, b = (nb.Atoms.from_structure(model).position for model in (one, other))
-    return float(np.sqrt(((a - b) ** 2).sum(axis=1).mean()))
+def moved(model, kind: str, size: float):
+    flat = gemmi.FlatStructure(model)
+    flat.pos[:] = displaced(np.array(flat.pos), kind, size, np.random.default_rng(0))
+    flat.b_iso[:] = np.mean(flat.b_iso)
+    return flat.generate_structure()
+
+
+def position(model) -> np.ndarray:
+    return nb.Atoms.from_structure(model).position
+
+
+def rms(shift) -> float:
+    return float(np.sqrt((shift**2).sum(axis=1).mean()))
+
+
+def refined(model, m):
+    begin = time.process_time()
+    found = nb.refine(model, m, what=("xyz", "b"), progress=False)
+    return found, time.process_time() - begin
+
+
+def simulated(resolution: float, kind: str, size: float, folder: Path) -> dict:
+    truth = nb.open_model(folder / MAPS["5925"][1])
+    m = nb.simulate(truth, resolution=resolution, voxel_size=resolution / 3)
+    signal = m.values[m.values > 0.2 * m.max].std()
+    noise = np.random.default_rng(1).normal(0, signal, m.shape)
+    m = m.replace(m.values + noise.astype(np.float32))
+    begun = moved(truth, kind, size)
+    found, cpu = refined(begun, m)
+    atoms = nb.Atoms.from_structure(truth)
+    main = np.isin(atoms.name, BACKBONE)
+    before, after = (position(model) - atoms.position for model in (begun, found.model))
+    springs = Restraints.of_atoms(atoms, typical=False)
+    bonds, angles, _ = springs.deviations(position(found.model), atoms.position)
+    s = found.summary
+    return {
+        "resolution": resolution, "kind": kind, "size": size, "rmsd_before": rms(before),
+        "rmsd_after": rms(after), "backbone_before": rms(before[main]),
+        "backbone_after": rms(after[main]), "cc_before": s["cc_before"], "cc_after": s["cc_after"],
+        "bonds": bonds, "angles": angles, "clashes": s["clashes_after"], "weight": s["weight"],
+        "cpu_seconds": cpu,
+    }  # fmt: skip
 
 
 def cc_mask(m, model) -> float:
     return float(correlate(m, model, overlaps=False).summary["cc_mask"])
 
 
-def measured(name: str, weight: float, folder: Path) -> dict:
+def real(name: str, folder: Path) -> dict:
     path, model_path, resolution = MAPS[name]
     m = nb.open_map(folder / path, resolution=resolution)
     deposited = nb.open_model(folder / model_path)
-    flat = gemmi.FlatStructure(deposited)
-    flat.pos[:] = displaced(np.array(flat.pos), np.random.default_rng(0))
-    flat.b_iso[:] = np.mean(flat.b_iso)
-    begun = flat.generate_structure()
-    options = {"what": ("xyz", "b"), "weight": weight, "progress": False}
-    begin = time.perf_counter(), time.process_time()
-    found = nb.refine(begun, m, **options)
-    wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    of_deposited = nb.refine(deposited, m, **options).model
-    a, b = (nb.Atoms.from_structure(model).position for model in (of_deposited, deposited))
-    return {
-        "map": name, "weight": weight, "resolution": resolution,
-        "atoms": int(found.summary["n_atoms"]), "cc_deposited": cc_mask(m, deposited),
-        "cc_deposited_refined": cc_mask(m, of_deposited), "cc_before": cc_mask(m, begun),
-        "cc_after": cc_mask(m, found.model), "rmsd_before": distance(begun, deposited),
-        "rmsd_after": distance(found.model, deposited),
-        "rmsd_of_deposited": distance(of_deposited, deposited),
-        "common_shift": float(np.linalg.norm((a - b).mean(axis=0))),
-        "rmsd_between": distance(found.model, of_deposited),
-        "bonds": found.summary["bonds"], "angles": found.summary["angles"],
-        "iterations": int(found.summary["n_iterations"]), "seconds": wall, "cpu_seconds": cpu,
+    begun = moved(deposited, "smooth", 0.5)
+    atoms = nb.Atoms.from_structure(deposited)
+    main = np.isin(atoms.name, BACKBONE)
+    kept, cpu = refined(deposited, m)
+    back, _ = refined(begun, m)
+    a, b, c, start = atoms.position, *map(position, (kept.model, back.model, begun))
+    affine = np.column_stack([a, np.ones(len(a))])
+    local = b - affine @ np.linalg.lstsq(affine, b, rcond=None)[0]
+    springs = Restraints.of_atoms(atoms, typical=False)
+    row = {
+        "map": name, "resolution": resolution, "atoms": len(atoms),
+        "cc_deposited": cc_mask(m, deposited), "cc_deposited_refined": cc_mask(m, kept.model),
+        "drift": rms(b - a), "drift_backbone": rms((b - a)[main]), "drift_local": rms(local),
+        "weight_deposited": kept.summary["weight"], "cc_before": cc_mask(m, begun),
+        "cc_after": cc_mask(m, back.model), "rmsd_before": rms(start - a),
+        "rmsd_after": rms(c - a), "backbone_after": rms((c - a)[main]),
+        "rmsd_between": rms(c - b), "weight_displaced": back.summary["weight"],
     }  # fmt: skip
+    for which, points in (("deposited", b), ("displaced", start), ("after", c)):
+        row[f"bonds_{which}"], row[f"angles_{which}"], _ = springs.deviations(points, a)
+        row[f"clashes_{which}"] = springs.clashes(points)
+    return row | {"clashes_before": springs.clashes(a), "cpu_seconds": cpu}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=Path)
+    parser.add_argument("--only", nargs="+", default=["simulated", "real"])
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=list(MAPS))
-    parser.add_argument("--weights", nargs="+", type=float, default=[1.0])
     arguments = parser.parse_args()
     if "CRYONB_DATA" not in os.environ:
         sys.exit("CRYONB_DATA must name the folder of maps")
     folder = Path(os.environ["CRYONB_DATA"]) / "maps"
-    kept = arguments.rows is not None and arguments.rows.is_file()
-    rows = pd.read_csv(arguments.rows, dtype={"map": str}).to_dict("records") if kept else []
-    done = {(row["map"], row["weight"]) for row in rows}
-    for weight in arguments.weights:
-        for name in arguments.maps:
-            if (name, weight) in done:
-                continue
-            rows.append(measured(name, weight, folder))
-            print(pd.Series(rows[-1]).to_string(), flush=True)
-            if arguments.rows:
-                pd.DataFrame(rows).to_csv(arguments.rows, index=False)
-    print(pd.DataFrame(rows).round(3).T.to_string(header=False))
+    cases = [
+        ("simulated", (resolution, kind, size))
+        for resolution in (3.0, 4.0) for kind in ("smooth", "random") for size in (0.3, 0.5, 1.0)
+    ] + [("real", (name,)) for name in arguments.maps]  # fmt: skip
+    rows = {}
+    if arguments.rows is not None and arguments.rows.is_file():
+        rows = pd.read_json(arguments.rows, lines=True, dtype={"map": str})
+        rows = {row.pop("case"): row for row in rows.to_dict("records")}
+    for of, key in cases:
+        case = " ".join(map(str, (of, *key)))
+        if of not in arguments.only or case in rows:
+            continue
+        rows[case] = {"of": of} | (simulated if of == "simulated" else real)(*key, folder)
+        print(case, pd.Series(rows[case]).to_string(), "", sep="\n", flush=True)
+        if arguments.rows:
+            table = pd.DataFrame([{"case": name} | row for name, row in rows.items()])
+            table.to_json(arguments.rows, orient="records", lines=True)
+    table = pd.DataFrame(rows.values())
+    for of, part in table.groupby("of", sort=False):
+        part = part.drop(columns="of").dropna(axis=1, how="all")
+        print(of, part.round(3).T.to_string(header=False), sep="\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _COARSE = 8.0
 
 def refine(
     model, volume: Volume, *, what=("b",), resolution: float | None = None, bodies: str = "model",
-    reference=None, weight: float | None = None, half_maps=None, cycles: int = 3,
+    reference=None, weight: float | None = None, half_maps=None, cycles: int = 2,
     iterations: int = 25, device: str | None = None, progress: bool = True,
 ) -> Refinement:  # fmt: skip
     """Improve a model by the correlation of its map with a map.
@@ -211,7 +211,7 @@ def _halves(half_maps, like: Volume):
     if half_maps is None:
         return None
     first, second = half_maps
-    return tuple(resample(half, like.grid) for half in (first, second))
+    return tuple(resample(half, grid=like.grid) for half in (first, second))
 
 
 def _thinned(volume: Volume, resolution: float) -> Volume:

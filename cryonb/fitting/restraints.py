@@ -23,12 +23,12 @@ from cryonb.fitting.topology import (
     within_three_bonds,
 )
 
-__all__ = ["Restraints"]
+__all__ = ["Restraints", "torsion_angles"]
 
 # Standard deviations: of bonds and of atoms two bonds apart (Å), of flat and other groups (Å³).
 _BOND, _ANGLE, _FLAT, _CHIRAL = 0.02, 0.04, 0.1, 0.2
-# By how much bonds (Å), ends of angles (Å) and volumes (Å³) of one kind differ in good models: 2.5°,
-# as the angle at Cα does from helix to strand.
+# By how much bonds (Å), ends of angles (Å) and volumes (Å³) of one kind differ in good models; the
+# second is 2.5°, which the angle at Cα differs by from helix to strand.
 _NATURAL = 0.02, 0.06, 0.2
 # Of torsions, and where their restraint levels off: both in radians.
 _TORSION, _LIMIT = np.radians(5.0), np.radians(30.0)
@@ -38,7 +38,7 @@ _STIFF, _FLATNESS = 1.42, np.sin(np.radians(30.0))
 # this (Å), or below this where both may share a hydrogen, or where one is an ion.
 _OVERLAP, _POLAR, _ION = 0.3, 2.6, 1.8
 # Standard deviation of that, and what counts as a clash (Å).
-_SOFTNESS, CLASH = 0.1, 0.2
+_SOFTNESS, _CLASH = 0.1, 0.2
 # So far apart (Å) atoms can be that may come that near.
 _LOOKED = 5.0
 
@@ -103,6 +103,7 @@ class Restraints:
         both = np.concatenate([bonds, bonds[:, ::-1]])
         left, right = joined(both, both, n)
         three = np.column_stack([both[left], both[right, 1]])
+        three = three[three[:, 0] != three[:, 2]]
         angles = three[three[:, 0] < three[:, 2]]
         # In a ring of three, atoms two bonds apart are bonded, too; in one of four, twice.
         ends, which = np.unique(angles[:, [0, 2]] @ [n, 1], return_index=True)
@@ -251,7 +252,7 @@ class Restraints:
         0.5 Å, or below 2.4 Å between atoms that may share a hydrogen (N, O, S), or 1.6 Å at ions.
         """
         near, closest = self._contacts.around(np.asarray(position), free=True)
-        return int((_distance(np.asarray(position), near) < closest - CLASH).sum())
+        return int((_distance(np.asarray(position), near) < closest - _CLASH).sum())
 
 
 class _Contacts:
@@ -355,8 +356,8 @@ def _turned(position, four):
 
     a, b, c, d = (position[four[:, k]] for k in range(4))
     u, v = torch.linalg.cross(b - a, c - b), torch.linalg.cross(c - b, d - c)
-    size = (((u**2).sum(1) + 1e-6) * ((v**2).sum(1) + 1e-6)) ** 0.5
-    axis = ((c - b) ** 2).sum(1) ** 0.5 + 1e-6
+    size = (((u**2).sum(1) + 1e-9) * ((v**2).sum(1) + 1e-9)) ** 0.5
+    axis = ((c - b) ** 2).sum(1) ** 0.5 + 1e-9
     return (u * v).sum(1) / size, (torch.linalg.cross(u, v) * (c - b)).sum(1) / (size * axis)
 
 

@@ -16,11 +16,10 @@ __all__ = ["LEAST", "Correlation", "Likelihood"]
 LEAST, _MOST = 3.0, 10.0
 # How far an atom's image is drawn, in resolutions.
 _REACH = 2.0
-# Beyond so many standard deviations a Gaussian is nothing; how far atoms may go meanwhile, Å. Of
-# the latter `shell_density` itself allows for 2.
-_SPREADS, _STEP = 3.7, 0.8
-# What of a Gaussian, and of its square, may be left where voxels can no longer tell it, as logarithm.
-_ALIAS = 7.0
+# Beyond so many standard deviations a Gaussian is nothing; how far atoms may go meanwhile, Å.
+_SPREADS, _STEP = 3.5, 0.3
+# A Gaussian's terms that voxels take for others are smaller by this logarithm.
+_ALIAS = 3.0
 # The smallest share of what is not explained.
 _FLOOR = 1e-6
 
@@ -54,7 +53,7 @@ class _Density:
         kept = s <= 1 / d[0]
         self._transfer = run.tensor(np.where(kept, np.exp(self._add * (s * kept) ** 2 / 4), 0.0))
         spread = np.sqrt((state.b + self._add + 25.0) / (8 * np.pi**2))
-        self._radius = np.maximum(_SPREADS * spread + _STEP - 2.0, 0.5)
+        self._radius = _SPREADS * spread + _STEP
         self._torch = torch
 
     def __call__(self, now):
@@ -76,7 +75,7 @@ class _Density:
 
 
 def _gaussian_profiles(a, b, resolution, nodes: int):
-    """Compute Gaussians on radii of k d / 32: what `quadrature_profiles` does, for no resolution."""
+    """Compute Gaussians on radii of k d / 32, as `quadrature_profiles` does their images."""
     import torch
 
     r = torch.arange(nodes, dtype=a.dtype, device=a.device) / 32 * resolution[:, None]

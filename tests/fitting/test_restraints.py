@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from cryonb.atoms import Atoms
-from cryonb.fitting.restraints import Restraints, bonded_pairs
+from cryonb.fitting.restraints import Restraints, torsion_angles
+from cryonb.fitting.topology import bonded_pairs
 from cryonb.simulate import phantom
 
 
@@ -94,8 +95,8 @@ def test_motion_of_the_whole_costs_nothing_and_a_mirror_does(x):
     atoms = Atoms.from_structure(phantom.alpha_helix(8).structure)
     springs = Restraints.of(atoms.position, atoms.element)
     moved = atoms.position @ Rotation.from_rotvec(x[:3]).as_matrix().T + x[3:]
-    assert float(springs.energy(torch.tensor(moved))) < 1e-6
-    assert springs.deviations(atoms.position, moved) == pytest.approx((0, 0), abs=1e-6)
+    assert float(springs.energy(torch.tensor(moved))) < 0.01
+    assert springs.deviations(atoms.position, moved) == pytest.approx((0, 0, 0), abs=1e-5)
     assert float(springs.energy(torch.tensor(moved * [1, 1, -1]))) > 1000
 
 
@@ -110,11 +111,124 @@ def test_energy_counts_in_standard_deviations():
 def test_what_comes_too_near_is_pushed_away():
     position = np.array([[0.0, 0, 0], [4.0, 0, 0]])
     springs = Restraints.of(position, [6, 6])
-    near = torch.tensor([[0.0, 0, 0], [2.6, 0, 0]], dtype=torch.float64, requires_grad=True)
+    near = torch.tensor([[0.0, 0, 0], [2.9, 0, 0]], dtype=torch.float64, requires_grad=True)
     energy = springs.energy(near)
     energy.backward()
     assert energy.item() == pytest.approx(0.5 * 2**2, rel=1e-6)
     assert near.grad[1, 0] < 0  # downhill is away
+
+
+@pytest.mark.parametrize(
+    ("pair", "closest"), [((6, 6), 3.1), ((6, 8), 2.92), ((7, 8), 2.6), ((12, 8), 1.8)]
+)
+def test_how_near_atoms_may_come_is_a_matter_of_elements(pair, closest):
+    # Sums of the van der Waals radii (C 1.7, O 1.52 Å) less 0.3; hydrogen bonds and ions nearer.
+    springs = Restraints.of(np.array([[0.0, 0, 0], [4.5, 0, 0]]), np.array(pair))
+    assert springs.closest == pytest.approx([closest])
+    for apart, count in ((closest - 0.25, 1), (closest - 0.15, 0)):
+        assert springs.clashes(np.array([[0.0, 0, 0], [apart, 0, 0]])) == count
+
+
+def test_what_may_collide_is_looked_up_anew():
+    element = np.array([6, 6])
+    springs = Restraints.of(np.array([[0.0, 0, 0], [9.0, 0, 0]]), element)
+    near = np.array([[0.0, 0, 0], [2.9, 0, 0]])
+    assert float(springs.energy(torch.tensor(near))) == 0
+    again = springs.renewed(near)
+    assert float(again.energy(torch.tensor(near))) == pytest.approx(0.5 * 2**2, rel=1e-6)
+    # What is near at the start stays as near.
+    begun = Restraints.of(near, element)
+    assert float(begun.renewed(near + 1).energy(torch.tensor(near))) == 0
+
+
+BUTANE = np.array([[-0.5, 1.4, 0.0], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0], [2.0, 1.4, 0.0]])
+
+
+def turned(degrees):
+    """Butane's carbons with the last atom at a torsion angle."""
+    angle = np.radians(degrees)
+    last = [2.0, 1.4 * np.cos(angle), 1.4 * np.sin(angle)]
+    return np.vstack([BUTANE[:3], [last]])
+
+
+@given(st.floats(-180, 180))
+@settings(deadline=None)
+def test_torsion_angles_are_as_built(degrees):
+    found = np.degrees(torsion_angles(turned(degrees), np.array([[0, 1, 2, 3]])))
+    assert (found[0] - degrees + 180) % 360 - 180 == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("start", [60.0, 178.0, -179.0])
+def test_torsions_pull_back_and_let_go(start):
+    springs = Restraints.of(turned(start), np.full(4, 6))
+    assert springs.torsions.tolist() == [[0, 1, 2, 3]]
+
+    def at(degrees):
+        return float(springs.energy(torch.tensor(turned(start + degrees))))
+
+    # The closed form of Restraints.energy; the same both ways, across 180° as well.
+    for away in (3.0, -3.0, 20.0, 120.0):
+        delta = 2 * (1 - np.cos(np.radians(away)))
+        limit, sigma = np.radians(30), np.radians(5)
+        expected = 0.5 * (limit / sigma) ** 2 * (1 - np.exp(-delta / limit**2))
+        assert at(away) == pytest.approx(expected, rel=1e-4)
+    assert at(3.0) == pytest.approx(0.5 * (3 / 5) ** 2, rel=0.01)
+    # Once it has let go, another rotamer costs what half of the way there does.
+    assert at(120.0) == pytest.approx(at(90.0), rel=0.05)
+    turns = springs.deviations(turned(start), turned(start + 4))[2]
+    assert turns == pytest.approx(4.0, abs=1e-6)
+
+
+def test_each_bond_that_turns_has_one_torsion(helix, springs):
+    middle = {tuple(helix.name[row]) for row in springs.torsions[:, 1:3]}
+    assert middle == {("N", "CA"), ("CA", "C")}
+    assert len(springs.torsions) == 2 * 8 - 1  # no φ without a residue before
+
+
+def test_stiffness_is_the_second_derivative(helix, springs, rng):
+    # At the targets, where nothing repels, and along any direction.
+    step = rng.normal(0, 1, helix.position.shape)
+    step *= 1e-4 / np.abs(step).max()
+    quadratic = 0.5 * step.ravel() @ (springs.stiffness(helix.position) @ step.ravel())
+    energy = [
+        float(springs.energy(torch.tensor(helix.position + sign * step))) for sign in (-1, 0, 1)
+    ]
+    assert (energy[0] + energy[2]) / 2 - energy[1] == pytest.approx(quadratic, rel=0.02)
+
+
+def rough(atoms, rng, size):
+    return atoms.moved_to(atoms.position + rng.normal(0, size / np.sqrt(3), atoms.position.shape))
+
+
+def test_bonds_survive_displacement_by_their_kind(helix, springs, rng):
+    away = rough(helix, rng, 0.4)
+    alone = bonded_pairs(away.position, away.element)
+    assert {tuple(pair) for pair in alone} != {tuple(pair) for pair in springs.bonds}
+    found = Restraints.of_atoms(away)
+    np.testing.assert_array_equal(found.bonds, springs.bonds)
+    np.testing.assert_array_equal(found.angles, springs.angles)
+
+
+def test_targets_of_a_rough_model_are_those_of_a_good_one(rng):
+    helix = Atoms.from_structure(phantom.alpha_helix(60).structure)
+    good, bad = Restraints.of_atoms(helix), Restraints.of_atoms(rough(helix, rng, 0.3))
+    own = Restraints.of_atoms(rough(helix, rng, 0.3), typical=False)
+    assert np.abs(good.length - bad.length).mean() < 0.03
+    assert np.abs(good.span - bad.span).mean() < 0.08
+    assert np.abs(own.length - Restraints.of_atoms(helix).length[: len(own.length)]).mean() > 0.1
+    # A good model's own geometry is what is aimed at.
+    assert good.strain(helix.position) == pytest.approx((0, 0), abs=1e-3)
+    assert bad.strain(helix.position)[0] < 0.04
+
+
+def test_strain_is_a_deviation_in_degrees():
+    three = np.array([[1.5, 0.0, 0], [0, 0, 0], [-0.5, 1.4, 0]])
+    springs = Restraints.of(three, np.full(3, 6))
+    turn = Rotation.from_rotvec([0, 0, np.radians(2)]).as_matrix()
+    bent = np.vstack([three[:2], three[2:] @ turn.T])
+    bonds, angles = springs.strain(bent)
+    assert bonds == pytest.approx(0, abs=1e-9)
+    assert angles == pytest.approx(2, abs=0.05)
 
 
 def test_gradients_are_those_of_differences(helix, springs, rng):
