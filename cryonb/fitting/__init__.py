@@ -1,1 +1,1 @@
-"""Models into maps: rigid placement."""
+"""Models into maps: rigid placement, and refinement."""

@@ -142,9 +142,10 @@ class Restraints:
         """Take the geometry of a model, as it is or as is typical for it: see `of`."""
         kinds = {}
         if typical:
-            # A gap in the numbers, so that the last residue of a chain has no next one.
-            chain = atoms.residues.chain
-            step = np.concatenate([[0], 1 + (chain[1:] != chain[:-1])])
+            # Residues at the end of a chain, or before a gap, have no next one.
+            chain, number = atoms.residues.chain, atoms.residues.number
+            apart = (chain[1:] != chain[:-1]) | (np.abs(np.diff(number)) > 1)
+            step = np.concatenate([[0], 1 + apart])
             kinds = {"types": atom_types(atoms), "residue": np.cumsum(step)[atoms.residue]}
         return cls.of(atoms.position, atoms.element, altloc, start=start, **kinds)
 

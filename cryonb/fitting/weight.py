@@ -25,7 +25,7 @@ def find_weight(run, volume, resolution: float, *, halves=None) -> tuple:
     Parameters
     ----------
     run : Descent
-        Its state is what each begins with; it is as before afterwards.
+        Its state is what the first weight begins with; it is as before afterwards.
     volume : Volume
         The map.
     resolution : float
@@ -62,7 +62,19 @@ def find_weight(run, volume, resolution: float, *, halves=None) -> tuple:
 
     before = score()
     rows = []
-    # From the stiffest to the softest, each from where the one before came to.
+    try:
+        _try_each(run, seen, score, before, bounds, rows)
+    finally:
+        run.state = start
+    trials = pd.DataFrame(rows)
+    sound = trials[(trials["bonds"] <= bounds[0]) & (trials["angles"] <= bounds[1])]
+    sound = sound if len(sound) else trials.head(1)
+    good = sound[sound["free"] <= sound["free"].min() + 1.0]
+    return float(good["weight"].min()), trials
+
+
+def _try_each(run, seen, score, before, bounds, rows) -> None:
+    """Fill rows from the stiffest to the softest, each from where the one before came to."""
     for weight in WEIGHTS:
         run.improve("weight", ("xyz",), seen, weight, _ITERATIONS)
         bonds, angles = run.restraints.strain(run.state.position)
@@ -70,9 +82,3 @@ def find_weight(run, volume, resolution: float, *, halves=None) -> tuple:
         least = min(row["free"] for row in rows)
         if rows[-1]["free"] > least + _PATIENCE or bonds > bounds[0] or angles > bounds[1]:
             break
-    run.state = start
-    trials = pd.DataFrame(rows)
-    sound = trials[(trials["bonds"] <= bounds[0]) & (trials["angles"] <= bounds[1])]
-    sound = sound if len(sound) else trials.head(1)
-    good = sound[sound["free"] <= sound["free"].min() + 1.0]
-    return float(good["weight"].min()), trials

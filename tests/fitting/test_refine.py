@@ -220,7 +220,6 @@ def test_the_models_map_is_the_fourier_map(helices, m):
     from cryonb.fitting.descent import Descent
     from cryonb.fitting.restraints import Restraints
     from cryonb.fitting.target import Correlation
-
     from cryonb.simulate.fourier import fourier_map
 
     core = nb.Atoms.from_structure(changed(helices, b_iso=np.linspace(20, 150, 65)))
