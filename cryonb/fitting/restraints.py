@@ -15,11 +15,10 @@ from scipy.spatial import cKDTree
 
 from cryonb.atoms import Atoms
 from cryonb.fitting.topology import (
-    FEW,
     atom_types,
     bonded_pairs,
     joined,
-    share_of_kind,
+    named_bonds,
     within_three_bonds,
 )
 
@@ -34,6 +33,8 @@ _NATURAL = 0.02, 0.06, 0.2
 _TORSION, _LIMIT = np.radians(5.0), np.radians(30.0)
 # A bond between C or N shorter than this (Å) does not turn where it is flat to within 30°.
 _STIFF, _FLATNESS = 1.42, np.sin(np.radians(30.0))
+# So many of a kind have a mean.
+_FEW = 3
 # Atoms more than three bonds apart repel each other below the sum of their van der Waals radii less
 # this (Å), or below this where both may share a hydrogen, or where one is an ion.
 _OVERLAP, _POLAR, _ION = 0.3, 2.6, 1.8
@@ -82,7 +83,7 @@ class Restraints:
 
     @classmethod
     def of(
-        cls, position, element, altloc=None, *, types=None, residue=None, start=None
+        cls, position, element, altloc=None, *, types=None, named=None, start=None
     ) -> Restraints:
         """Take the geometry of a model as it is.
 
@@ -90,16 +91,19 @@ class Restraints:
         ----------
         position, element, altloc
             As for `cryonb.fitting.topology.bonded_pairs`; of the model whose geometry is aimed at.
-        types, residue : ndarray of int, shape (n,), optional
-            As there. Where bonds, angles or groups of the same types differ more than is natural
-            they are drawn towards their mean; see `_typical`. Torsions are not.
+        types : ndarray of int, shape (n,), optional
+            As `cryonb.fitting.topology.atom_types` gives. Where bonds, angles or groups of the
+            same types differ more than is natural they are drawn towards their mean; see
+            `_typical`. Torsions are not.
+        named : tuple, optional
+            As `cryonb.fitting.topology.named_bonds` gives: what is bonded, stiff and flat.
         start : ndarray, shape (n, 3), optional
             Where the atoms are that will move, if elsewhere; for what may collide.
         """
         position = np.asarray(position, dtype=np.float64)
         element = np.asarray(element)
         n = len(position)
-        bonds = bonded_pairs(position, element, altloc, types=types, residue=residue)
+        bonds = bonded_pairs(position, element, altloc, named=named)
         both = np.concatenate([bonds, bonds[:, ::-1]])
         left, right = joined(both, both, n)
         three = np.column_stack([both[left], both[right, 1]])
@@ -116,12 +120,11 @@ class Restraints:
             kinds = np.column_stack([types[angles[which, 1]], np.sort(types[ends], axis=1)])
             span = _typical(span, kinds, _NATURAL[1])
         row = _rows_of_four(three, both, n)
-        stiff = _stiff(position, element, row, bonds, length, types, n)
-        chiral = _neighbours(both)
-        groups = np.concatenate([chiral, row[stiff][:, [1, 0, 2, 3]]])
+        stiff = _stiff(position, element, row, named, n)
+        groups = np.concatenate([_neighbours(both), row[stiff][:, [1, 0, 2, 3]]])
         volume = _volume(position, groups)
         if types is not None:
-            hand = np.where(np.abs(volume) < 1.0, 0, np.sign(volume)).astype(int)
+            hand = np.where(_flat(groups, named, n), 0, _hand(volume, types[groups]))
             kinds = np.column_stack([types[groups], hand])
             volume = _typical(volume, kinds, _NATURAL[2], distance=False)
         # One torsion of a bond will do, since the groups hold the others.
@@ -140,14 +143,10 @@ class Restraints:
     @classmethod
     def of_atoms(cls, atoms: Atoms, altloc=None, *, typical=True, start=None) -> Restraints:
         """Take the geometry of a model, as it is or as is typical for it: see `of`."""
-        kinds = {}
-        if typical:
-            # Residues at the end of a chain, or before a gap, have no next one.
-            chain, number = atoms.residues.chain, atoms.residues.number
-            apart = (chain[1:] != chain[:-1]) | (np.abs(np.diff(number)) > 1)
-            step = np.concatenate([[0], 1 + apart])
-            kinds = {"types": atom_types(atoms), "residue": np.cumsum(step)[atoms.residue]}
-        return cls.of(atoms.position, atoms.element, altloc, start=start, **kinds)
+        return cls.of(
+            atoms.position, atoms.element, altloc, start=start,
+            types=atom_types(atoms) if typical else None, named=named_bonds(atoms, altloc),
+        )  # fmt: skip
 
     def renewed(self, position) -> Restraints:
         """Look up anew which atoms may collide, from where they are now."""
@@ -311,7 +310,7 @@ def _typical(values, kinds, natural: float, *, distance: bool = True) -> np.ndar
     which = which.ravel()
     mean = np.bincount(which, values) / count
     variance = np.bincount(which, (values - mean[which]) ** 2) / np.maximum(count - 1, 1)
-    variance[count < FEW] = 0
+    variance[count < _FEW] = 0
     excess = np.maximum(variance - natural**2, 0)
     share = 1 - excess / np.maximum(variance, natural**2)
     away = values - mean[which]
@@ -319,6 +318,14 @@ def _typical(values, kinds, natural: float, *, distance: bool = True) -> np.ndar
         mean = np.sqrt(np.maximum(mean**2 + variance - 3 * excess, (0.8 * mean) ** 2))
         mean = np.where(excess > 0, mean, np.bincount(which, values) / count)
     return mean[which] + share[which] * away
+
+
+def _hand(volume, kinds) -> np.ndarray:
+    """Tell -1, 0 or 1: hand of a group, by the others of its kind where it is not clear itself."""
+    _, which, count = np.unique(kinds, axis=0, return_inverse=True, return_counts=True)
+    mean = (np.bincount(which.ravel(), volume) / count)[which.ravel()]
+    clear = np.where(np.abs(volume) < 1.0, mean, volume)
+    return np.where(np.abs(clear) < 1.0, 0, np.sign(clear)).astype(int)
 
 
 def _volume(position, four):
@@ -376,12 +383,24 @@ def _rows_of_four(three, both, n) -> np.ndarray:
     return row[(row[:, 1] < row[:, 2]) & (row[:, 3] != row[:, 1]) & (row[:, 0] != row[:, 3])]
 
 
-def _stiff(position, element, row, bonds, length, types, n) -> np.ndarray:
+def _stiff(position, element, row, named, n) -> np.ndarray:
     """Which rows of four atoms lie in a plane about a bond that does not turn."""
     middle = row[:, 1:3]
-    span = length[np.searchsorted(bonds @ [n, 1], middle @ [n, 1])]
-    flat = np.abs(np.sin(torsion_angles(position, row))) < _FLATNESS
-    if types is not None:
-        # Most of a kind decide, so that few that are bent by accident do not.
-        flat = share_of_kind(flat, types[row]) > 0.5
-    return np.isin(element[middle], [6, 7]).all(axis=1) & (span < _STIFF) & flat
+    found = np.isin(element[middle], [6, 7]).all(axis=1) & (_distance(position, middle) < _STIFF)
+    found &= np.abs(np.sin(torsion_angles(position, row))) < _FLATNESS
+    if named is not None:
+        pairs, stiff, known = named
+        by_name = np.isin(middle @ [n, 1], pairs[stiff] @ [n, 1])
+        found = np.where(known[middle].all(axis=1), by_name, found)
+    return found
+
+
+def _flat(groups, named, n) -> np.ndarray:
+    """Which groups are flat by the names of their atoms."""
+    if named is None:
+        return np.zeros(len(groups), dtype=bool)
+    pairs, stiff, known = named
+    # An atom at a stiff bond lies in the plane of its three neighbours; so do rows about it.
+    plane = np.zeros(n, dtype=bool)
+    plane[pairs[stiff].ravel()] = True
+    return plane[groups[:, 0]] & known[groups].all(axis=1)

@@ -149,6 +149,15 @@ def test_bad_geometry_is_mended_by_a_reference(helices, atoms, m, rng):
     assert distance(found.model, helices) < 0.13
 
 
+def test_atoms_that_are_displaced_at_random_come_back(helices, atoms, m, rng):
+    """Without a reference: bonds by name, lengths and angles as those of their kind."""
+    rough = changed(helices, pos=atoms.position + rng.normal(0, 0.17, (len(atoms), 3)))
+    found = improve(rough, m, what="xyz", cycles=1)
+    assert distance(rough, helices) > 0.27
+    assert distance(found.model, helices) < 0.18
+    assert found.summary["bonds_after"] < 0.25 * found.summary["bonds_before"]
+
+
 def test_positions_and_b_are_found_together(helices, atoms, rng):
     truth = 50 + 25 * np.sin(atoms.position[:, 2] / 4)
     m = nb.simulate(changed(helices, b_iso=truth), resolution=RESOLUTION, voxel_size=1.2)

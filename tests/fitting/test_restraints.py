@@ -1,5 +1,7 @@
 """Springs of a model: what is bonded, what is flat, and that motion of the whole costs nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from cryonb.atoms import Atoms
+from cryonb.files.model import read_model
 from cryonb.fitting.restraints import Restraints, torsion_angles
-from cryonb.fitting.topology import bonded_pairs
+from cryonb.fitting.topology import bonded_pairs, named_bonds
 from cryonb.simulate import phantom
 
 
@@ -200,13 +203,60 @@ def rough(atoms, rng, size):
     return atoms.moved_to(atoms.position + rng.normal(0, size / np.sqrt(3), atoms.position.shape))
 
 
-def test_bonds_survive_displacement_by_their_kind(helix, springs, rng):
+def test_bonds_survive_displacement_by_name(helix, springs, rng):
     away = rough(helix, rng, 0.4)
     alone = bonded_pairs(away.position, away.element)
     assert {tuple(pair) for pair in alone} != {tuple(pair) for pair in springs.bonds}
     found = Restraints.of_atoms(away)
     np.testing.assert_array_equal(found.bonds, springs.bonds)
     np.testing.assert_array_equal(found.angles, springs.angles)
+
+
+def named_only(atoms):
+    return bonded_pairs(atoms.position, atoms.element, named=named_bonds(atoms))
+
+
+def test_bonds_by_name_are_those_by_distance_in_dna():
+    atoms = Atoms.from_structure(phantom.dna_duplex("CGATTA").structure)
+    assert set(atoms.residues.name) == {"DA", "DC", "DG", "DT"}
+    np.testing.assert_array_equal(named_only(atoms), bonded_pairs(atoms.position, atoms.element))
+    assert named_bonds(atoms)[2].all()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "model",
+    ["20026/3ajo_fitted_refined.pdb", "6272/3j9s.pdb", "20353/6PJ6_hairpin3_2606.pdb"],
+)
+def test_bonds_by_name_are_those_by_distance_in_deposited_models(data, model):
+    atoms = Atoms.from_structure(read_model(data / "maps" / model))
+    found, expected = named_only(atoms), bonded_pairs(atoms.position, atoms.element)
+    assert {tuple(pair) for pair in found} == {tuple(pair) for pair in expected}
+
+
+def test_residues_across_a_gap_are_not_linked(helix):
+    number = helix.residues.number + 5 * (np.arange(8) >= 4)
+    gap = replace(helix, residues=replace(helix.residues, number=number))
+    linked = {tuple(pair) for pair in named_bonds(helix)[0]}
+    missing = linked - {tuple(pair) for pair in named_bonds(gap)[0]}
+    assert [[helix.name[k] for k in pair] for pair in missing] == [["C", "N"]]
+
+
+def test_a_flattened_centre_gets_the_hand_of_the_others():
+    helix = Atoms.from_structure(phantom.alpha_helix(12).structure)
+    good = Restraints.of_atoms(helix)
+    centre = np.flatnonzero(helix.name == "CA")[5]
+    row = np.flatnonzero(good.groups[:, 0] == centre)[0]
+    # Into the plane of its neighbours, and a little beyond.
+    position = helix.position.copy()
+    three = position[good.groups[row, 1:]]
+    normal = np.cross(three[1] - three[0], three[2] - three[0])
+    normal /= np.linalg.norm(normal)
+    position[centre] -= 1.1 * ((position[centre] - three[0]) @ normal) * normal
+    bad = Restraints.of_atoms(helix.moved_to(position))
+    np.testing.assert_array_equal(bad.groups, good.groups)
+    assert np.sign(bad.volume[row]) == np.sign(good.volume[row])
+    assert abs(bad.volume[row]) > 0.5 * abs(good.volume[row])
 
 
 def test_targets_of_a_rough_model_are_those_of_a_good_one(rng):
