@@ -35,7 +35,7 @@ def refine(
     reference=None, weight: float | None = None, half_maps=None, cycles: int = 2,
     iterations: int = 25, device: str | None = None, progress: bool = True,
 ) -> Refinement:  # fmt: skip
-    """Improve a model by the correlation of its map with a map.
+    """Improve a model by how well its map agrees with a map.
 
     Parameters
     ----------
@@ -66,9 +66,10 @@ def refine(
         which the model explains best what was left out of the refinement, with bonds and angles
         within 0.02 Å and 2° of their targets; see `cryonb.fitting.weight.find_weight`. With 1 both
         are in proportion if each shell of Fourier terms had independent noise, and the error of
-        the model were no other than that of its positions. B and the others count with 1.
+        the model were no other than that of its positions. B and the others count with 1 unless
+        another weight is given.
     half_maps : HalfMaps or pair of Volume, optional
-        On the grid of `volume`. Then positions are refined against the first to find the weight,
+        Those of which `volume` is the mean. Then positions are refined against the first to find the weight,
         and the second judges; without, Fourier shells that are left out do.
     cycles, iterations : int
         Of L-BFGS, and in each cycle at most. Which voxels count is settled anew in each cycle.
@@ -80,8 +81,9 @@ def refine(
     Returns
     -------
     Refinement
-        With `.model`, `.summary`, `.history` and `.table`. Hydrogens are no part of the model's
-        map; they move with the nearest atom and take its B and occupancy.
+        With `.model`, `.summary`, `.worse`, `.history`, `.table` and `.trials` (of weights).
+        Hydrogens are no part of the model's map; they move with the nearest atom and take its B
+        and occupancy. A `ModelWarning` says what became worse.
 
     Raises
     ------
