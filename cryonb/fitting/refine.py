@@ -69,8 +69,8 @@ def refine(
         the model were no other than that of its positions. B and the others count with 1 unless
         another weight is given.
     half_maps : HalfMaps or pair of Volume, optional
-        Those of which `volume` is the mean. Then positions are refined against the first to find the weight,
-        and the second judges; without, Fourier shells that are left out do.
+        Those of which `volume` is the mean. Then positions are refined against the first to find
+        the weight, and the second judges; without, Fourier shells that are left out do.
     cycles, iterations : int
         Of L-BFGS, and in each cycle at most. Which voxels count is settled anew in each cycle.
     device : str, optional

@@ -29,6 +29,8 @@ _BOND, _ANGLE, _FLAT, _CHIRAL = 0.02, 0.04, 0.1, 0.2
 # By how much bonds (Å), ends of angles (Å) and volumes (Å³) of one kind differ in good models; the
 # second is 2.5°, which the angle at Cα differs by from helix to strand.
 _NATURAL = 0.02, 0.06, 0.2
+# Models nearer to that than this, bonds (Å) and angles (degrees), are sound.
+_SOUND = 0.01, 1.0
 # Of torsions, and where their restraint levels off: both in radians.
 _TORSION, _LIMIT = np.radians(5.0), np.radians(30.0)
 # A bond between C or N shorter than this (Å) does not turn where it is flat to within 30°.
@@ -65,6 +67,9 @@ class Restraints:
         What is aimed at, Å, Å³ and radians; `closest` is a lower limit.
     spread : ndarray, shape (m,)
         Standard deviation of each volume, Å³.
+    looseness : float
+        Standard deviation of the torsions, in radians: 5°, and as much as the start's bonds show it
+        to be astray, a radian for each Å that they differ by from what is aimed at (r.m.s.).
     """
 
     bonds: np.ndarray
@@ -79,6 +84,7 @@ class Restraints:
     turn: np.ndarray
     closest: np.ndarray
     spread: np.ndarray
+    looseness: float
     _contacts: _Contacts
 
     @classmethod
@@ -114,8 +120,11 @@ class Restraints:
         which = which[~np.isin(ends, bonds @ [n, 1])]
         ends = angles[which][:, [0, 2]]
         length, span = _distance(position, bonds), _distance(position, ends)
+        astray = 0.0
         if types is not None:
-            length = _typical(length, np.sort(types[bonds], axis=1), _NATURAL[0])
+            own = length
+            length = _typical(own, np.sort(types[bonds], axis=1), _NATURAL[0])
+            astray = _rms(own - length)
             # The middle atom tells angles from others with the same ends.
             kinds = np.column_stack([types[angles[which, 1]], np.sort(types[ends], axis=1)])
             span = _typical(span, kinds, _NATURAL[1])
@@ -137,16 +146,26 @@ class Restraints:
         return cls(
             bonds, ends, angles, groups, turns, near, length, span, volume,
             torsion_angles(position, turns), closest,
-            np.where(np.abs(volume) < 1.0, _FLAT, _CHIRAL), contacts,
+            np.where(np.abs(volume) < 1.0, _FLAT, _CHIRAL), float(np.hypot(_TORSION, astray)),
+            contacts,
         )  # fmt: skip
 
     @classmethod
     def of_atoms(cls, atoms: Atoms, altloc=None, *, typical=True, start=None) -> Restraints:
-        """Take the geometry of a model, as it is or as is typical for it: see `of`."""
-        return cls.of(
-            atoms.position, atoms.element, altloc, start=start,
-            types=atom_types(atoms) if typical else None, named=named_bonds(atoms, altloc),
-        )  # fmt: skip
+        """Take the geometry of a model, as it is or as is typical for it: see `of`.
+
+        A model that is within 0.01 Å and 1° of what is typical keeps its own: what little the
+        targets of thousands of bonds and angles move would add up to bends of the whole.
+        """
+        options = {"start": start, "named": named_bonds(atoms, altloc)}
+        if typical:
+            found = cls.of(
+                atoms.position, atoms.element, altloc, types=atom_types(atoms), **options
+            )
+            bonds, angles = found.strain(atoms.position)
+            if bonds > _SOUND[0] or angles > _SOUND[1]:
+                return found
+        return cls.of(atoms.position, atoms.element, altloc, **options)
 
     def renewed(self, position) -> Restraints:
         """Look up anew which atoms may collide, from where they are now."""
@@ -156,9 +175,9 @@ class Restraints:
     def energy(self, position):
         """Half the sum of squared deviations in standard deviations, of a tensor (n, 3).
 
-        A torsion's deviation δ counts as τ²/2σ² (1 - exp(-2 (1 - cos δ) / τ²)) with σ = 5° and
-        τ = 30°: like δ²/2σ² near the target, and the same everywhere far from it, so that it gives
-        way where the map asks for another rotamer.
+        A torsion's deviation δ counts as τ²/2σ² (1 - exp(-2 (1 - cos δ) / τ²)) with σ of 5° (see
+        `looseness`) and τ = 30°, 2 σ at least: like δ²/2σ² near the target, and the same everywhere
+        far from it, so that it gives way where the map asks for another rotamer.
         """
         import torch
 
@@ -171,13 +190,14 @@ class Restraints:
         too_near = torch.clamp(like(self.closest) - _distance(position, self.near), min=0)
         cosine, sine = _turned(position, self.torsions)
         turn = like(self.turn)
+        limit = max(_LIMIT, 2 * self.looseness)
         away = 2 * (1 - cosine * turn.cos() - sine * turn.sin())
         return (
             sum_of(_distance(position, self.bonds), self.length, _BOND)
             + sum_of(_distance(position, self.ends), self.span, _ANGLE)
             + sum_of(_volume(position, self.groups), self.volume, self.spread)
             + sum_of(too_near, 0.0, _SOFTNESS)
-            + 0.5 * (_LIMIT / _TORSION) ** 2 * (1 - torch.exp(-away / _LIMIT**2)).sum()
+            + 0.5 * (limit / self.looseness) ** 2 * (1 - torch.exp(-away / limit**2)).sum()
         )
 
     def stiffness(self, position):
@@ -203,7 +223,7 @@ class Restraints:
         total = 0
         for found, atoms, spread in (
             (_distance, self.bonds, _BOND), (_distance, self.ends, _ANGLE),
-            (_volume, self.groups, self.spread), (torsion, self.torsions, _TORSION),
+            (_volume, self.groups, self.spread), (torsion, self.torsions, self.looseness),
         ):  # fmt: skip
             if not len(atoms):
                 continue
