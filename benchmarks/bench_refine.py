@@ -14,6 +14,10 @@ other best). Then it is moved by the smooth field of 0.5 Å, B set to their mean
 of `cryonb.evaluate.correlation`, which draws the model's map in another way than the refinement;
 bonds (Å) and angles (degrees) are r.m.s. differences from the deposited model's.
 
+Measured (Å r.m.s., before to after): at 3 Å smooth 0.3 to 0.20, 0.5 to 0.25, 1.0 to 0.34; at 4 Å
+0.3 to 0.24, 0.5 to 0.29, 1.0 to 0.39. Atoms moved at random are farther off afterwards (0.3 to 0.41
+and 0.42), though cc rises from 0.76 to 0.78.
+
 With --rows, a run that was cut off goes on. CPU seconds are of one thread, for one refinement.
 """
 

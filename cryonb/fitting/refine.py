@@ -111,6 +111,10 @@ def refine(
     are counted in units in which all restraints are about equally stiff, so that L-BFGS needs few
     steps.
 
+    A model that is astray smoothly, by 0.3 to 1 Å, comes back; one whose atoms are astray each its
+    own way, by 0.3 Å, does not without a `reference`, since the torsions that it is held to are
+    wrong (benchmarks/bench_refine.py).
+
     B, occupancy and resolution of an atom all change how high and wide it is: refined together
     they share out what only their combination tells, and B without "resolution" also stands for a
     map that is locally coarser.

@@ -270,7 +270,7 @@ def test_half_maps_judge_the_weight(helices, atoms, m, rng):
     assert distance(found.model, helices) < 0.5 * distance(start, helices)
     # The other half says something else than shells that are left out.
     other = improve(start, whole, what="xyz", cycles=1)
-    assert (found.trials["free"] != other.trials["free"].iloc[: len(found.trials)]).any()
+    assert found.trials["free"].iloc[0] != other.trials["free"].iloc[0]
 
 
 def test_bad_requests_are_refused(helices, atoms, m):
