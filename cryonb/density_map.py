@@ -282,14 +282,14 @@ class DensityMap(Volume):
         return self.half_maps
 
     def find_symmetry(self, **options):
-        """Find the point group, about any axes: see `cryonb.process.symmetry.find_symmetry`."""
+        """Find point group or helix about any axis: see `cryonb.process.symmetry`."""
         from cryonb.process.symmetry import find_symmetry
 
         return find_symmetry(self, **options)
 
     def symmetrize(self, symmetry) -> DensityMap:
-        """Average over the operations of a symmetry: see `cryonb.process.symmetry.symmetrize`."""
-        from cryonb.process.symmetry import symmetrize
+        """Average over the operations of a symmetry: see `cryonb.process.symmetrize`."""
+        from cryonb.process.symmetrize import symmetrize
 
         return symmetrize(self, symmetry)
 

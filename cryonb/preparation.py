@@ -15,7 +15,7 @@ from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 if TYPE_CHECKING:
     from cryonb.derived import BoxedMap
-    from cryonb.process.symmetry import Symmetry
+    from cryonb.process.operators import Symmetry
     from cryonb.show.sharpening import ShownSharpening
 
 __all__ = ["Prepared", "prepare"]

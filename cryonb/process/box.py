@@ -9,8 +9,8 @@ from cryonb.errors import CryonbError, GridError
 from cryonb.grid import Grid, no_overlap
 from cryonb.process.contour import contour_level
 from cryonb.process.mask import contour_mask
+from cryonb.process.operators import Symmetry
 from cryonb.process.resample import resample
-from cryonb.process.symmetry import Symmetry
 from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
 
 __all__ = ["cut_box", "put_back"]

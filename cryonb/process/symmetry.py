@@ -1,8 +1,7 @@
-"""Symmetry of a map: found about any axis and centre, and applied."""
+"""Symmetry of a map, found about any axis and centre."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -14,12 +13,14 @@ from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
 from cryonb.process.blur import blurred
+from cryonb.process.helical_search import find_helix
 from cryonb.process.level import noise_level
+from cryonb.process.operators import TRIED, Symmetry, dense_voxels, directions
 from cryonb.process.point_groups import axes_of, group_rotations
 from cryonb.process.resample import resample
 from cryonb.volume import Volume
 
-__all__ = ["Symmetry", "find_symmetry", "symmetrize"]
+__all__ = ["find_symmetry"]
 
 #: Degrees between the axes that are tried.
 _STEP = 3.0
@@ -31,113 +32,11 @@ _AXES = 6
 _WORTH = 0.6
 
 
-@dataclass(frozen=True)
-class Symmetry:
-    """A point group of a map.
-
-    Attributes
-    ----------
-    name : str
-        "C1", "C4", "D2", "T", "O", "I", ...
-    rotations : ndarray, shape (n, 3, 3)
-        Of (x, y, z), the identity first.
-    centre : ndarray, shape (3,)
-        What stays in place, (x, y, z) in Å.
-    score : float
-        Lowest correlation of the map with itself over the rotations; 1 for C1.
-    tried : pandas.DataFrame
-        A row a group that was looked at: name, lowest and mean correlation, axis (of the highest
-        order).
-    """
-
-    name: str
-    rotations: np.ndarray
-    centre: np.ndarray
-    score: float
-    tried: pd.DataFrame
-
-    def __len__(self) -> int:
-        return len(self.rotations)
-
-    @property
-    def axes(self) -> pd.DataFrame:
-        """The axes: order, and x, y, z of a unit vector."""
-        axis, order = axes_of(self.rotations)
-        return pd.DataFrame(axis, columns=list("xyz")).assign(order=order)[["order", *"xyz"]]
-
-    def operators(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Give (matrix, vector) of each operation: x becomes matrix · x + vector, in Å."""
-        return [(matrix, self.centre - matrix @ self.centre) for matrix in self.rotations]
-
-    def images(self, points) -> np.ndarray:
-        """Give all images of points (n, 3): ndarray, shape (operations, n, 3)."""
-        away = np.asarray(points, dtype=np.float64) - self.centre
-        return np.einsum("kij,nj->kni", self.rotations, away) + self.centre
-
-    def apply(self, model):
-        """Make the whole assembly of one unit's model: a new gemmi.Structure.
-
-        Chains of further units are named by a number behind the chain's name.
-        """
-        import gemmi
-
-        whole = model.clone()
-        for one in whole:
-            unit = one.clone()
-            for number, (matrix, vector) in enumerate(self.operators()):
-                if not number:
-                    continue
-                image = unit.clone()
-                image.transform_pos_and_adp(
-                    gemmi.Transform(gemmi.Mat33(matrix.tolist()), gemmi.Vec3(*vector.tolist()))
-                )
-                for chain in image:
-                    chain.name = f"{chain.name}{number + 1}"
-                    one.add_chain(chain)
-        return whole
-
-    def unit_of(self, volume: Volume) -> Volume:
-        """Keep one asymmetric unit of a map; the rest becomes zero.
-
-        The unit is what lies nearer to a point in the densest part, away from the axes, than to any
-        image of that point.
-        """
-        points = volume.grid.to_points(np.argwhere(np.ones(volume.shape, dtype=bool)))
-        seed = self._seed(volume)
-        images = self.images(seed[None])[:, 0]
-        # |p - image|² differs between images only by p · image, since all are as far from the
-        # centre.
-        points -= self.centre
-        own, *others = images - self.centre
-        keep = np.ones(len(points), dtype=bool)
-        # One by one: all at once would be gigabytes for an icosahedral map.
-        for other in others:
-            keep &= points @ (own - other) >= -1e-9
-        keep = keep.reshape(volume.shape)
-        return volume.replace(np.where(keep, volume.values, 0), note=f"one unit of {self.name}")
-
-    def _seed(self, volume: Volume) -> np.ndarray:
-        index, value = _dense_voxels(volume, noise_level(volume.values), _FEW)
-        points = volume.grid.to_points(index)
-        images = self.images(points)
-        if len(self) == 1:
-            return points[value.argmax()]
-        apart = np.linalg.norm(images[1:] - points, axis=2).min(axis=0)
-        return points[(apart * value).argmax()]
-
-    def _repr_html_(self) -> str:
-        x, y, z = self.centre
-        head = (
-            f"<b>{self.name}</b> about ({x:.1f}, {y:.1f}, {z:.1f}) Å, correlation {self.score:.3f}"
-        )
-        return f"<div>{head}{self.axes.round(3).to_html(index=False)}</div>"
-
-
 def find_symmetry(
     volume: Volume, *, resolution: float | None = None, contour: float | None = None,
-    least: float = 0.75, orders=range(2, 15), progress: bool = True,
+    least: float = 0.75, orders=range(2, 15), helical: bool | None = None, progress: bool = True,
 ) -> Symmetry:  # fmt: skip
-    """Find the point group of a map, about any axes and centre.
+    """Find the point group of a map, or its helical symmetry, about any axes and centre.
 
     Parameters
     ----------
@@ -151,13 +50,17 @@ def find_symmetry(
         Correlation that every operation of an accepted group must reach.
     orders : iterable of int
         Orders of axes that are tried.
+    helical : bool, optional
+        Whether to look for a helix first. By default where the density goes on from one face of the
+        box to another; with True also where it ends within the box, with False never. Where there
+        is none, the point group is looked for.
     progress : bool
         Show a bar.
 
     Returns
     -------
     Symmetry
-        C1 if there is none.
+        C1 if there is none; a `cryonb.process.helical.HelicalSymmetry` of a helix.
 
     Raises
     ------
@@ -170,7 +73,8 @@ def find_symmetry(
     each order are refined together with the centre. Groups are then put together from axes that
     stand at the right angles to each other, refined as wholes, and compared on a finer map: the
     accepted group has the highest lowest correlation times the root of its number of operations,
-    which is cctbx's score; there, axes are tried along those of the box only.
+    which is cctbx's score; there, axes are tried along those of the box only. Of the helix:
+    `cryonb.process.helical_search.find_helix`.
     """
     level = noise_level(volume.values) if contour is None else contour
     if not volume.max > level:
@@ -179,8 +83,13 @@ def find_symmetry(
             f"{volume.max:g}; give a lower contour=."
         )
     known = resolution or getattr(volume, "resolution", None) or 2 * max(volume.voxel_size)
+    helix, screws = None, []
+    if helical is not False:
+        helix, screws = find_helix(volume, known, least=least, anyway=bool(helical))
+    if helix is not None:
+        return helix
     emptied = volume.replace(np.where(volume.values > level, volume.values, 0))
-    index, value = _dense_voxels(emptied, level, 20000)
+    index, value = dense_voxels(emptied, level, 20000)
     points = volume.grid.to_points(index)
     centre = (points * value[:, None]).sum(axis=0) / value.sum()
     reach = np.sqrt(((points - centre) ** 2).sum(axis=1).mean())
@@ -195,44 +104,13 @@ def find_symmetry(
         rotations = turn @ start @ turn.T
         cc = fine.correlations(rotations[1:], middle)
         groups.append((name, rotations, middle, float(cc.min()), float(cc.mean())))
-    tried = pd.DataFrame(
-        [(name, low, mean, *axes_of(r)[0][0]) for name, r, _, low, mean in groups],
-        columns=["name", "lowest", "mean", "x", "y", "z"],
-    )
+    rows = [(name, low, mean, *axes_of(r)[0][0]) for name, r, _, low, mean in groups]
+    tried = pd.DataFrame(screws + rows, columns=TRIED)
     good = [group for group in groups if group[3] >= least]
     if not good:
         return Symmetry("C1", np.eye(3)[None], centre, 1.0, tried)
     name, rotations, middle, low, _ = max(good, key=lambda g: g[3] * np.sqrt(len(g[1])))
     return Symmetry(name, rotations, middle, low, tried)
-
-
-def symmetrize(volume: Volume, symmetry: Symmetry) -> Volume:
-    """Average a map over the operations of its symmetry.
-
-    Parameters
-    ----------
-    volume : Volume
-        A map.
-    symmetry : Symmetry
-        From `find_symmetry`.
-
-    Returns
-    -------
-    Volume
-        What some operation would bring in from outside of the box counts as absent.
-    """
-    from cryonb.field.spline import SplineField
-
-    field = SplineField(volume)
-    points = volume.grid.to_points(np.indices(volume.shape).reshape(3, -1).T)
-    total, count = np.zeros(len(points)), np.zeros(len(points))
-    for rotation in symmetry.rotations:
-        value = field.value((points - symmetry.centre) @ rotation.T + symmetry.centre)
-        there = np.isfinite(value)
-        total[there] += value[there]
-        count += there
-    mean = (total / np.maximum(count, 1)).astype(np.float32).reshape(volume.shape)
-    return volume.replace(mean, note=f"averaged over {symmetry.name}")
 
 
 def _at(volume: Volume, resolution: float, target: float) -> Volume:
@@ -241,21 +119,13 @@ def _at(volume: Volume, resolution: float, target: float) -> Volume:
     return resample(found, target / 3) if target / 3 > max(volume.voxel_size) else found
 
 
-def _dense_voxels(volume: Volume, level: float, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (z, y, x) and values of voxels above a level, some of them if there are many."""
-    index = np.argwhere(volume.values > level)
-    if len(index) > most:
-        index = index[np.random.default_rng(0).choice(len(index), most, replace=False)]
-    return index, volume.values[tuple(index.T)].astype(np.float64)
-
-
 class _Self:
     """How a map agrees with itself under rotations."""
 
     def __init__(self, volume: Volume, most: int):
         self._values = volume.values
         self._grid = volume.grid
-        index, value = _dense_voxels(volume, noise_level(volume.values), most)
+        index, value = dense_voxels(volume, noise_level(volume.values), most)
         self._points = volume.grid.to_points(index)
         value = value - value.mean()
         self._value = value / max(np.linalg.norm(value), 1e-12)
@@ -271,34 +141,25 @@ class _Self:
         return found @ self._value / np.maximum(np.linalg.norm(found, axis=1), 1e-12)
 
 
-def _directions(step: float) -> np.ndarray:
-    """Unit vectors over half a sphere, by the golden angle."""
-    n = int(np.ceil(2 * np.pi / np.radians(step) ** 2))
-    z = (np.arange(n) + 0.5) / n
-    angle = np.pi * (1 + np.sqrt(5)) * np.arange(n)
-    r = np.sqrt(1 - z**2)
-    return np.stack([r * np.cos(angle), r * np.sin(angle), z], axis=1)
-
-
 def _turns(axes: np.ndarray, order: int) -> np.ndarray:
     return Rotation.from_rotvec(axes * (2 * np.pi / order)).as_matrix()
 
 
 def _find_axes(coarse: _Self, centre, orders, progress) -> list[tuple[int, np.ndarray, float]]:
     """Order, direction and correlation of the best axes."""
-    directions = _directions(_STEP)
+    tilts = directions(_STEP)
     found = []
     for order in tqdm(orders, desc="axes", disable=not progress):
         cc = np.concatenate(
             [coarse.correlations(_turns(part, order), centre)
-             for part in np.array_split(directions, max(len(directions) // 200, 1))]
+             for part in np.array_split(tilts, max(len(tilts) // 200, 1))]
         )  # fmt: skip
         kept = []
         for row in np.argsort(-cc):
             if cc[row] < _WORTH * 0.7 or len(kept) == _AXES:
                 break
-            if all(abs(directions[row] @ other) < np.cos(np.radians(12)) for other in kept):
-                kept.append(directions[row])
+            if all(abs(tilts[row] @ other) < np.cos(np.radians(12)) for other in kept):
+                kept.append(tilts[row])
         better = []
         for axis in kept:
             axis, middle = _refine_axis(coarse, axis, order, centre)

@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 import cryonb as nb
 from cryonb.errors import CryonbError
 from cryonb.process.point_groups import axes_of, group_rotations
-from cryonb.process.symmetry import find_symmetry, symmetrize
+from cryonb.process.symmetrize import symmetrize
+from cryonb.process.symmetry import find_symmetry
 from cryonb.simulate.gaussian import gaussians
 
 CENTRE = np.array([10.0, 20.0, 30.0])
