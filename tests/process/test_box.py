@@ -68,8 +68,8 @@ def test_a_mask_weights_the_box_and_work_on_it_is_put_back(case):
 
 
 def test_the_unique_part_makes_the_whole_again():
-    from cryonb.process.point_groups import group_rotations
     from cryonb.process.operators import Symmetry
+    from cryonb.process.point_groups import group_rotations
     from cryonb.process.symmetrize import symmetrize
     from cryonb.simulate.gaussian import gaussians
 
