@@ -92,7 +92,8 @@ TOOLS = {
     "box model": (lambda i: [i.map, i.model], lambda m, x: m.box(around=x)),
     "box unit": (lambda i: [i.map, i.symmetry("C4")], lambda m, s: m.box(around=s)),
     "combine": (
-        lambda i: [*i.halves, i.model], lambda a, b, x: nb.combine([a, b], [x, x])
+        lambda i: [*i.halves, i.model],
+        lambda a, b, x: nb.combine([a, b], [x, x], resolution=RESOLUTION),
     ),
     "difference model": (lambda i: [i.map, i.model], lambda m, x: m.difference(x)),
     "difference map": (lambda i: [*i.halves], lambda a, b: a.difference(b, resolution=RESOLUTION)),
@@ -165,14 +166,23 @@ def make(folder: Path, edge: int) -> None:
     nb.DensityMap(m.values + rough.astype(np.float32), grid).save(folder / "helix.mrc")
 
 
+def peak_memory() -> float:
+    """Peak resident set of this process in GB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Unlike ru_maxrss this does not begin with what the parent had when it forked.
+        lines = status.read_text().splitlines()
+        return int(next(one for one in lines if one.startswith("VmHWM")).split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+
+
 def measure(name: str, folder: str) -> None:
     """Run one tool in this process and print what it took."""
     given, tool = TOOLS[name]
     inputs = given(Inputs(folder))
     start = time.process_time()
     tool(*inputs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": time.process_time() - start, "gb": peak}))
+    print(json.dumps({"seconds": time.process_time() - start, "gb": peak_memory()}))
 
 
 def main():

@@ -97,11 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--cushion", type=float, default=5.0, help="Å on every side")
     sub.add_argument("--resolution", type=float, help="of the map in Å, for --unique")
     sub.add_argument("--out", default="box.mrc", help="file to write (default: %(default)s)")
-    sub = command("symmetry", commands.symmetry, "find the point group of a map, about any axes")
+    sub = command("symmetry", commands.symmetry, "find point group or helix of a map")
     with_map(sub)
     sub.add_argument("--resolution", type=float, help="in Å (default: twice the voxel size)")
     sub.add_argument("--contour", type=float, help="density that counts (default: above the noise)")
     with_orders(sub)
+    sub.add_argument(
+        "--helical", action=argparse.BooleanOptionalAction, default=None,
+        help="look for a helix first (default: where the density runs through the box)",
+    )  # fmt: skip
     sub.add_argument("--symmetrize", metavar="OUT", help="write the average over the operations")
     sub = command("prepare", commands.prepare, "sharpen, find symmetry, and box the unique part")
     with_map(sub)

@@ -261,11 +261,12 @@ def sharpen(arguments) -> None:
 
 
 def symmetry(arguments) -> None:
-    """Print the point group of a map; write the average over its operations."""
+    """Print the point group or the helix of a map; write the average over its operations."""
     import cryonb as nb
 
     m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
-    found = m.find_symmetry(contour=arguments.contour, orders=arguments.orders)
+    options = {"contour": arguments.contour, "orders": arguments.orders}
+    found = m.find_symmetry(helical=arguments.helical, **options)
     if len(found) == 1:
         print("symmetry C1: none found")
     else:

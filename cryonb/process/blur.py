@@ -6,10 +6,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from cryonb.errors import CryonbError
+from cryonb.process.resample import resample
 from cryonb.simulate.gaussian import sigma_of
 from cryonb.volume import Volume
 
-__all__ = ["blurred"]
+__all__ = ["blurred", "softened"]
 
 
 def blurred(volume: Volume, resolution: float, target: float) -> Volume:
@@ -46,3 +47,9 @@ def blurred(volume: Volume, resolution: float, target: float) -> Volume:
     if hasattr(result, "resolution"):
         result.resolution = target
     return result
+
+
+def softened(volume: Volume, resolution: float, target: float) -> Volume:
+    """Blur to a resolution, on voxels of a third of it where those are coarser: see `blurred`."""
+    found = blurred(volume, resolution, max(target, resolution))
+    return resample(found, target / 3) if target / 3 > max(volume.voxel_size) else found

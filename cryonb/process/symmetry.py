@@ -12,12 +12,11 @@ from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
-from cryonb.process.blur import blurred
+from cryonb.process.blur import softened
 from cryonb.process.helical_search import find_helix
 from cryonb.process.level import noise_level
 from cryonb.process.operators import TRIED, Symmetry, dense_voxels, directions
 from cryonb.process.point_groups import axes_of, group_rotations
-from cryonb.process.resample import resample
 from cryonb.volume import Volume
 
 __all__ = ["find_symmetry"]
@@ -93,8 +92,8 @@ def find_symmetry(
     points = volume.grid.to_points(index)
     centre = (points * value[:, None]).sum(axis=0) / value.sum()
     reach = np.sqrt(((points - centre) ** 2).sum(axis=1).mean())
-    coarse = _Self(_at(emptied, known, max(known, reach / 4)), _FEW)
-    fine = _Self(_at(emptied, known, max(1.5 * known, 6.0)), _MANY)
+    coarse = _Self(softened(emptied, known, max(known, reach / 4)), _FEW)
+    fine = _Self(softened(emptied, known, max(1.5 * known, 6.0)), _MANY)
     axes = _find_axes(coarse, centre, sorted({int(n) for n in orders}), progress)
     groups = []
     for name, rotation in _candidate_groups(axes, least):
@@ -111,12 +110,6 @@ def find_symmetry(
         return Symmetry("C1", np.eye(3)[None], centre, 1.0, tried)
     name, rotations, middle, low, _ = max(good, key=lambda g: g[3] * np.sqrt(len(g[1])))
     return Symmetry(name, rotations, middle, low, tried)
-
-
-def _at(volume: Volume, resolution: float, target: float) -> Volume:
-    """Blur to a resolution, on voxels of a third of it where those are coarser."""
-    found = blurred(volume, resolution, target)
-    return resample(found, target / 3) if target / 3 > max(volume.voxel_size) else found
 
 
 class _Self:
