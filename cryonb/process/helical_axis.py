@@ -235,9 +235,20 @@ def _far_screws(coarse: Volume, tube: Tube, spacing: float) -> tuple[float, np.n
 
 
 class Agreement:
-    """How a map agrees with itself at some points under operations."""
+    """How a map agrees with itself at some points under operations.
 
-    def __init__(self, volume: Volume, points: np.ndarray):
+    Parameters
+    ----------
+    volume : Volume
+        The map.
+    points : ndarray, shape (n, 3)
+        (x, y, z) in Å.
+    tube : Tube, optional
+        Images beyond its ends do not count; there the helix may have ended.
+    """
+
+    def __init__(self, volume: Volume, points: np.ndarray, tube: Tube | None = None):
+        self._tube = tube
         self._grid: Grid = volume.grid
         self._smooth = spline_filter(volume.values, 3, output=np.float32, mode="mirror")
         self._points = points
@@ -254,6 +265,9 @@ class Agreement:
         moved = np.einsum("kij,nj->kni", matrices, self._points) + vectors[:, None]
         found = self._values(moved.reshape(-1, 3)).reshape(len(matrices), -1)
         there = np.isfinite(found) & np.isfinite(self._own)
+        if self._tube is not None:
+            height = (moved - self._tube.point) @ self._tube.axis
+            there &= (height >= self._tube.low) & (height <= self._tube.high)
         return _normalised(found, there) - _normalised(
             np.broadcast_to(self._own, found.shape), there
         )

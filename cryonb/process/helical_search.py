@@ -70,7 +70,7 @@ def find_helix(
     if tube is None:
         return None, []
     flat = _flattened(volume, resolution)
-    judge = Agreement(flat, inside)
+    judge = Agreement(flat, inside, tube)
     spacing = max(resolution / 3, min(volume.voxel_size) / 2)
     # A better axis has sharper peaks: if it moved, the lattice is sought once more.
     for _ in range(2):
@@ -86,7 +86,7 @@ def find_helix(
         if _moved(seen, tube) < 0.3 * resolution:
             break
     dyad, height = _find_dyad(half_turns, seen, lattice)
-    final = Agreement(softened(volume, resolution, max(2 * resolution, 8.0)), inside)
+    final = Agreement(softened(volume, resolution, max(2 * resolution, 8.0)), inside, tube)
     return _result(final, volume.grid, tube, lattice, dyad, height, least)
 
 
@@ -213,7 +213,8 @@ def _refine_lattice(judge: Agreement, tube: Tube, lattice: _Lattice) -> tuple[Tu
 
         x = least_squares_of(residuals, 6) * scale
         tube = tube.moved(x)
-        lattice = _Lattice(lattice.twist + x[4], lattice.rise + x[5], lattice.order, lattice.mean)
+        twist, rise = float(lattice.twist + x[4]), float(lattice.rise + x[5])
+        lattice = _Lattice(twist, rise, lattice.order, lattice.mean)
     return tube, lattice
 
 
@@ -235,9 +236,11 @@ def _find_dyad(half_turns: ScrewMap, tube: Tube, lattice: _Lattice):
         lambda x: -half_turns.at(*x), [angle * half_turns.step[0], height * half_turns.step[1]],
         method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6},
     )  # fmt: skip
-    turn = np.radians(fit.x[0] / 2)
-    frame = axis_frame(tube.axis)
-    return np.array([np.cos(turn), np.sin(turn), 0]) @ frame, tube.low + fit.x[1] / 2
+    # Of all these axes, half a screw apart, the one in the middle.
+    steps = np.rint((tube.length - fit.x[1]) / lattice.rise)
+    turn = np.radians(fit.x[0] + steps * lattice.twist) / 2
+    height = tube.low + (fit.x[1] + steps * lattice.rise) / 2
+    return np.array([np.cos(turn), np.sin(turn), 0]) @ axis_frame(tube.axis), height
 
 
 def _result(judge: Agreement, grid, tube: Tube, lattice: _Lattice, dyad, height: float, least):

@@ -128,7 +128,7 @@ def errors(found, name, axis, point):
 def test_helices_are_found_in_any_orientation(name, seed):
     m, axis, point = helix(name, seed=seed)
     found = find_symmetry(m, progress=False)
-    twist, _, order, dyad = HELICES[name]
+    twist, rise, order, dyad = HELICES[name]
     turn, up, off = errors(found, name, axis, point)
     assert turn < 0.2
     assert up < 0.1
@@ -143,9 +143,10 @@ def test_helices_are_found_in_any_orientation(name, seed):
     assert found.tried["name"][0] == found.name
     if dyad:
         clean, _, _ = helix(name, seed=seed, noise=0)
+        assert abs((found.centre - point) @ axis) < rise
         half = Rotation.from_rotvec(np.pi * found.dyad).as_matrix()
         points = clean.grid.to_points(np.argwhere(clean.values > 0.1 * clean.max))
-        turned = clean.sample((points - found.centre) @ half.T + found.centre)
+        turned = clean.sample((points - found.centre) @ half.T + found.centre, order=3)
         good = np.isfinite(turned)
         assert np.corrcoef(clean.sample(points)[good], turned[good])[0, 1] > 0.97
 
@@ -228,7 +229,7 @@ def test_averages_have_less_noise(monkeypatch, slab):
     assert mean.history[-1].startswith("averaged over")
     # A helix without noise is its own average, and a constant is one everywhere.
     same = symmetrize(clean, known("right", m, axis, point))
-    assert np.corrcoef(same.values[inside], clean.values[inside])[0, 1] > 0.998
+    assert np.corrcoef(same.values[inside], clean.values[inside])[0, 1] > 0.99
     flat = m.replace(np.ones(m.shape, np.float32))
     inner = symmetrize(flat, known("right", m, axis, point)).values[8:-8, 8:-8, 8:-8]
     np.testing.assert_allclose(inner, 1, atol=1e-3)
