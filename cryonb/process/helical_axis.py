@@ -19,8 +19,8 @@ from cryonb.volume import Volume
 
 __all__ = ["Agreement", "Tube", "find_tube", "least_squares_of", "unit_moves"]
 
-#: Voxels that are compared.
-_MANY = 8000
+#: Points at which maps are compared at last; at first a quarter of them.
+_MANY = 24000
 #: Pieces of density below this part of the largest are noise.
 _SPECK = 0.05
 #: Least correlation of a coarse map along an axis, far from where it starts.
@@ -77,7 +77,7 @@ def find_tube(
     tube : Tube or None
         None if no density runs through the box, or does not agree with itself farther on.
     points : ndarray, shape (n, 3)
-        Some dense voxels in it, (x, y, z) in Å.
+        All over the density in it, (x, y, z) in Å, in random order.
 
     Notes
     -----
@@ -105,12 +105,18 @@ def find_tube(
     if far[best][0] < _WORTH:
         return nothing
     tube, (_, steps) = tubes[best], far[best]
-    inside = points[_within(points, tube)]
-    inside = inside[:: max(len(inside) // _MANY, 1)]
+    inside = _filled(points[_within(points, tube)], soft.voxel_size)
     for target in sorted({wide, max(resolution, wide / 2)}, reverse=True):
-        judge = Agreement(softened(volume, resolution, target), inside)
+        judge = Agreement(softened(volume, resolution, target), inside[::4])
         tube, steps = _refine_free(judge, tube, steps)
     return tube, inside
+
+
+def _filled(points: np.ndarray, voxel_size) -> np.ndarray:
+    """Points all over the voxels around some points, in random order."""
+    rng = np.random.default_rng(0)
+    which = rng.permutation(np.resize(np.arange(len(points)), _MANY))
+    return points[which] + rng.uniform(-0.5, 0.5, (_MANY, 3)) * voxel_size
 
 
 def _without_specks(soft: Volume) -> tuple[Volume, float]:

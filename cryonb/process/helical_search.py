@@ -70,7 +70,7 @@ def find_helix(
     if tube is None:
         return None, []
     flat = _flattened(volume, resolution)
-    judge = Agreement(flat, inside, tube)
+    judge = Agreement(flat, inside[::4], tube)
     spacing = max(resolution / 3, min(volume.voxel_size) / 2)
     # A better axis has sharper peaks: if it moved, the lattice is sought once more.
     for _ in range(2):
@@ -86,7 +86,9 @@ def find_helix(
         if _moved(seen, tube) < 0.3 * resolution:
             break
     dyad, height = _find_dyad(half_turns, seen, lattice)
-    final = Agreement(softened(volume, resolution, max(2 * resolution, 8.0)), inside, tube)
+    # Equal power favours what is fine and noisy; the map as it is has the least error.
+    tube, lattice = _refine_lattice(Agreement(volume, inside, tube), tube, lattice, parts=(0.5,))
+    final = Agreement(softened(volume, resolution, max(2 * resolution, 8.0)), inside[::4], tube)
     return _result(final, volume.grid, tube, lattice, dyad, height, least)
 
 
@@ -198,9 +200,11 @@ def _multiples(tube: Tube, lattice: _Lattice, part: float, most: int) -> np.ndar
     return np.unique(np.rint(np.geomspace(1, last, most)).astype(int))
 
 
-def _refine_lattice(judge: Agreement, tube: Tube, lattice: _Lattice) -> tuple[Tube, _Lattice]:
+def _refine_lattice(
+    judge: Agreement, tube: Tube, lattice: _Lattice, *, parts=(0.25, 0.5)
+) -> tuple[Tube, _Lattice]:
     """Improve axis, twist and rise together, over nearer and then farther multiples."""
-    for part in (0.25, 0.5):
+    for part in parts:
         k = _multiples(tube, lattice, part, 6)
         scale = np.r_[unit_moves(tube), np.degrees(1 / tube.radius) / k[-1], 1.0 / k[-1]]
 
