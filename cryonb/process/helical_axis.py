@@ -312,7 +312,7 @@ def unit_moves(tube: Tube) -> np.ndarray:
 def least_squares_of(residuals, n: int) -> np.ndarray:
     """Minimise the squares of a function of n numbers, each about 1 Å, from zeros: shape (n,)."""
     jacobian = partial(_jacobian, residuals)
-    fit = least_squares(residuals, np.zeros(n), jac=jacobian, ftol=1e-7, xtol=1e-4, max_nfev=15)
+    fit = least_squares(residuals, np.zeros(n), jac=jacobian, ftol=1e-5, xtol=1e-4, max_nfev=10)
     return fit.x
 
 

@@ -124,7 +124,11 @@ def errors(found, name, axis, point):
     return abs(turn), abs(found.rise - rise), np.linalg.norm(away)
 
 
-@pytest.mark.parametrize(("name", "seed"), [("left", 0), ("right", 1), ("c2", 2), ("dyad", 3)])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("left", 0), pytest.param("right", 1, marks=pytest.mark.slow),
+     pytest.param("c2", 2, marks=pytest.mark.slow), ("dyad", 3)],
+)  # fmt: skip
 def test_helices_are_found_in_any_orientation(name, seed):
     m, axis, point = helix(name, seed=seed)
     found = find_symmetry(m, progress=False)
@@ -151,12 +155,14 @@ def test_helices_are_found_in_any_orientation(name, seed):
         assert np.corrcoef(clean.sample(points)[good], turned[good])[0, 1] > 0.97
 
 
+@pytest.mark.slow
 def test_the_other_hand_turns_the_other_way():
     m, _, _ = helix("right", seed=4)
     found = find_symmetry(m.flip_hand(), progress=False)
     assert found.twist == pytest.approx(-43.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_helix_that_ends_within_the_box_is_found_on_request():
     m, axis, point = helix("right", seed=5, length=100, n=64)
     assert not find_symmetry(m, orders=(2,), progress=False).name.startswith("H")
@@ -166,6 +172,7 @@ def test_a_helix_that_ends_within_the_box_is_found_on_request():
     assert up < 0.2
 
 
+@pytest.mark.slow
 def test_what_is_no_helix_is_none():
     grid = nb.Grid((48, 48, 48), 2.5)
     x, y, _ = np.meshgrid(*grid.axes(), indexing="ij")
@@ -251,6 +258,7 @@ def test_units_make_up_the_helix():
     assert box.grid.n_voxels < 0.3 * m.grid.n_voxels
 
 
+@pytest.mark.slow
 def test_a_command_says_it(tmp_path, capsys):
     m, _, _ = helix("left", seed=9, n=56)
     m.save(tmp_path / "m.mrc")
