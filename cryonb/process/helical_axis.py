@@ -106,9 +106,12 @@ def find_tube(
         return nothing
     tube, (_, steps) = tubes[best], far[best]
     inside = _filled(points[_within(points, tube)], soft.voxel_size)
-    for target in sorted({wide, max(resolution, wide / 2)}, reverse=True):
+    for target in (2 * wide, 2 * wide, wide, max(resolution, wide / 2)):
         judge = Agreement(softened(volume, resolution, target), inside[::4])
         tube, steps = _refine_free(judge, tube, steps)
+        # About a better axis other screws may be the best.
+        fresh = _far_screws(coarse, tube, wide / 3)[1] if target >= wide else ()
+        steps = fresh if len(fresh) else steps
     return tube, inside
 
 
@@ -183,7 +186,12 @@ def _roundest(soft: Volume, point, points) -> np.ndarray:
     cc = np.concatenate(cc)
     best = axes[cc.reshape(-1, 3).mean(axis=1).argmax()]
     tube = Tube(best, point, size, -size, size)
-    return _refine_free(judge, tube, np.stack([turns, np.zeros(3)], axis=1))[0].axis
+
+    def residuals(x):
+        at = tube.moved(x * unit_moves(tube))
+        return judge.residuals(*screws(at.axis, at.point, turns, np.zeros(3))).ravel()
+
+    return tube.moved(least_squares_of(residuals, 4) * unit_moves(tube)).axis
 
 
 def _ball(n: int) -> np.ndarray:
