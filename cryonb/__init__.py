@@ -63,6 +63,7 @@ _HOMES = {
     "label_volume": "cryonb.label.voxels",
     "published_labels": "cryonb.label.published",
     # data sets
+    "find_entries": "cryonb.files.archive_search",
     "build_dataset": "cryonb.dataset.build",
     "validate_dataset": "cryonb.dataset.check",
 }

@@ -169,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(action=does)
         return sub
 
+    sub = action("find", commands.find_entries, "ask the EMDB for entries, and write their table")
+    sub.add_argument("table", metavar="TABLE", help="CSV to write, which build reads")
+    sub.add_argument("--finest", type=float, default=1.0, help="Å (default: %(default)s)")
+    sub.add_argument("--coarsest", type=float, default=4.0, help="Å (default: %(default)s)")
+    sub.add_argument("--query", default="", help="further terms, as the archive's search has them")
+    sub.add_argument("--limit", type=int, help="at most so many entries")
     sub = action("build", commands.build_dataset, "build a data set, or what it lacks")
     sub.add_argument(
         "table", metavar="TABLE",

@@ -13,8 +13,8 @@ from cryonb.files.atomic import written_beside
 
 __all__ = [
     "box", "build", "build_dataset", "combine", "dataset_statistics", "demo", "difference",
-    "evaluate", "fetch", "import_weights", "info", "local_resolution", "predict", "prepare",
-    "sharpen", "symmetry", "train", "validate_dataset", "waters",
+    "evaluate", "fetch", "find_entries", "import_weights", "info", "local_resolution", "predict",
+    "prepare", "sharpen", "symmetry", "train", "validate_dataset", "waters",
 ]  # fmt: skip
 
 
@@ -113,6 +113,22 @@ def fetch(arguments) -> None:
     print(f"resolution  {entry.resolution} Å, contour level {entry.contour}")
     print(f"map    {entry.map_path}")
     print(f"model  {entry.model_path or 'none is fitted to this map'}")
+
+
+def find_entries(arguments) -> None:
+    """Write a table of the EMDB's entries within limits of resolution, for a data set."""
+    import cryonb as nb
+
+    found = nb.find_entries(
+        finest=arguments.finest,
+        coarsest=arguments.coarsest,
+        query=arguments.query,
+        limit=arguments.limit,
+    )
+    with written_beside(Path(arguments.table)) as beside:
+        found.to_csv(beside, index=False)
+    print(f"{len(found)} entries with a model")
+    print(f"wrote {arguments.table}")
 
 
 def build_dataset(arguments) -> None:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from cryonb.errors import ArchiveError
 
-__all__ = ["Entry", "fetch_entry", "fetch_map", "fetch_model"]
+__all__ = ["ADDRESSES", "Entry", "base_address", "fetch_entry", "fetch_map", "fetch_model"]
 
 #: Environment variable and default of each base address.
 ADDRESSES = {
     "emdb": ("CRYONB_EMDB_URL", "https://ftp.ebi.ac.uk/pub/databases/emdb/structures"),
     "emdb_api": ("CRYONB_EMDB_API_URL", "https://www.ebi.ac.uk/emdb/api/entry"),
+    "emdb_search": ("CRYONB_EMDB_SEARCH_URL", "https://www.ebi.ac.uk/emdb/api/search"),
     "pdb": ("CRYONB_PDB_URL", "https://files.rcsb.org/download"),
 }
 _TIMEOUT = 30.0
@@ -96,7 +97,7 @@ def fetch_map(
         file stays in the cache.
     """
     number = _emdb_number(entry)
-    address = f"{_base('emdb', url)}/EMD-{number}/map/emd_{number}.map.gz"
+    address = f"{base_address('emdb', url)}/EMD-{number}/map/emd_{number}.map.gz"
     name = f"emdb/emd_{number}.map.gz"
     return _fetch(name, address, f"EMD-{number}", _check_gzip, cache, progress, retries)
 
@@ -127,7 +128,7 @@ def fetch_model(
         As for `fetch_map`.
     """
     code = _pdb_code(entry)
-    address = f"{_base('pdb', url)}/{code}.cif.gz"
+    address = f"{base_address('pdb', url)}/{code}.cif.gz"
     label = f"the PDB entry {code.upper() if len(code) == 4 else code}"
     return _fetch(f"pdb/{code}.cif.gz", address, label, _check_gzip, cache, progress, retries)
 
@@ -169,7 +170,7 @@ def fetch_entry(
     options = {"cache": cache, "progress": progress, "retries": retries}
     path = _fetch(
         f"emdb/EMD-{number}.json",
-        f"{_base('emdb_api', emdb_api_url)}/EMD-{number}",
+        f"{base_address('emdb_api', emdb_api_url)}/EMD-{number}",
         f"EMD-{number}",
         _check_json,
         cache,
@@ -208,7 +209,8 @@ def _pdb_code(entry) -> str:
     return match[1] or match[2]
 
 
-def _base(kind: str, url: str | None) -> str:
+def base_address(kind: str, url: str | None) -> str:
+    """Give an address of `ADDRESSES`: as asked, or by the environment, or the default."""
     variable, default = ADDRESSES[kind]
     url = url or os.environ.get(variable) or default
     if not url.startswith(("http://", "https://")):
