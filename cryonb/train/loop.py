@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,8 +246,10 @@ def train_network(
     training = getattr(room, _TRAININGS[recipe.architecture])(
         recipe, run, device=device, progress=progress
     )
-    # What anyone needs to repeat or to judge the run travels with the weights.
-    (run / f"{recipe.name}.toml").write_text(recipe.to_toml())
+    # What anyone needs to repeat or to judge the run travels with the weights; in which folder of
+    # this machine the data lie does not.
+    told = recipe if recipe.data == "phantoms" else replace(recipe, data="")
+    (run / f"{recipe.name}.toml").write_text(told.to_toml())
     steps, seconds, validation = 0, 0.0, {}
     for stage in training.stages():
         stage.trained, spent, scores = _run(

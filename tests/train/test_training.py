@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -147,6 +148,9 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
     assert again.is_file()
     for name in ("loss.png", "tiny.json", "tiny.toml", "tiny_manifest.csv", "tiny_validation.csv"):
         assert (tmp_path / "cut" / name).is_file()
+    told = Recipe.read(tmp_path / "cut" / "tiny.toml")
+    assert told.data == ""
+    assert told == replace(Recipe.read(recipe), data="")
 
 
 def test_loss_falls_on_perfect_answers():
@@ -183,7 +187,7 @@ def test_ideal_elements_are_enough_to_begin_with(tmp_path):
     weights = loop.train_network(settings, tmp_path, **options)
     assert weights.is_file()
     assert [table["step"].tolist() for table in seen] == [[2], [2, 4]]
-    # The copy beside the weights says everything.
+    # The copy beside the weights says everything but where folders are.
     assert Recipe.read(tmp_path / "p.toml") == Recipe.of(settings)
     parts = pd.read_csv(tmp_path / "p_manifest.csv")["part"]
     assert parts.value_counts().to_dict() == {"train": 4, "validation": 1}
