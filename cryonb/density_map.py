@@ -93,11 +93,16 @@ class DensityMap(Volume):
         same_grid(self, made.half_maps.first)
         return made
 
-    def _and_halves(self, options: dict, *instead: str) -> dict:
-        """Add the half maps that ride on the map, unless these or others are asked for."""
-        if self.half_maps is None or any(options.get(name) is not None for name in instead):
+    def _and_halves(self, options: dict) -> dict:
+        """Add the half maps that ride on the map, unless others, or none, are asked for."""
+        return options if self.half_maps is None else {"half_maps": self.half_maps} | options
+
+    def _to_sharpen(self, options: dict) -> dict:
+        """Add the half maps, unless another way of sharpening is asked for."""
+        other = options.get("method", "auto") not in ("auto", "half_maps")
+        if other or any(options.get(name) is not None for name in ("model", "b_iso")):
             return options
-        return {"half_maps": self.half_maps} | options
+        return self._and_halves(options)
 
     # ---- process ---------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class DensityMap(Volume):
         """
         from cryonb.process.sharpen import sharpen
 
-        return sharpen(self, **self._and_halves(options, "method", "model", "b_iso"))
+        return sharpen(self, **self._to_sharpen(options))
 
     def sharpening(self, **options):
         """Sharpen, and give B and the curve beside the map: see `cryonb.process.sharpen`.
@@ -232,8 +237,7 @@ class DensityMap(Volume):
         from cryonb.process.sharpen import sharpening
         from cryonb.show.sharpening import ShownSharpening
 
-        options = self._and_halves(options, "method", "model", "b_iso")
-        return ShownSharpening(**vars(sharpening(self, **options)))
+        return ShownSharpening(**vars(sharpening(self, **self._to_sharpen(options))))
 
     def density_modify(self, half_maps=None, **options):
         """Improve the map by what maps of molecules share: see `cryonb.process.density_modify`.

@@ -6,14 +6,13 @@ import numpy as np
 
 from cryonb.atoms import Atoms
 from cryonb.predict.backbone import BackbonePrediction
-from cryonb.show.graph import ca_trace
+from cryonb.show.graph import ca_trace, draw_sides
 from cryonb.show.plot import Picture, centre_of, slice_edges
 from cryonb.trace.peaks import Peaks
 from cryonb.trace.pipeline import Trace
 
 __all__ = ["plot_backbone", "plot_trace"]
 
-_VIEWS = (("x", "y"), ("x", "z"), ("y", "z"))
 #: Å: a candidate is drawn on a slice that is no farther away.
 _NEAR = 1.5
 
@@ -83,18 +82,11 @@ def plot_trace(trace: Trace, truth=None) -> Picture:
     picture = Picture(13.0, 3.8)
     panels = picture.subplots(1, 4)
     atoms = Atoms.from_structure(trace.model)
-    path, sure = ca_trace(trace.model), atoms.b_iso / 100
+    sure = atoms.b_iso / 100
     beneath = None if truth is None else ca_trace(truth)
-    drawn = None
-    for panel, names in zip(panels, _VIEWS, strict=False):
-        columns = ["xyz".index(name) for name in names]
-        if beneath is not None:
-            panel.plot(*beneath[:, columns].T, color="0.75", linewidth=3.0, zorder=1)
-        panel.plot(*path[:, columns].T, color="0.2", linewidth=0.7, zorder=2)
-        across = atoms.position[:, columns].T
-        drawn = panel.scatter(*across, c=sure, s=7, cmap="viridis", vmin=0, vmax=1, zorder=3)
-        panel.set_aspect("equal", adjustable="datalim")
-        panel.set(xlabel=f"{names[0]} (Å)", ylabel=f"{names[1]} (Å)")
+    drawn = draw_sides(
+        panels, atoms.position, sure, beneath=beneath, path=ca_trace(trace.model), limits=(0, 1)
+    )
     picture.colorbar(drawn, ax=panels[2], label="confidence")
     panels[0].set_title(f"{len(atoms)} Cα, {len(trace.model[0])} chains", fontsize=10)
     chain = atoms.residues.chain[atoms.residue]

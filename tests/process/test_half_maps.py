@@ -86,6 +86,7 @@ def test_tools_use_the_half_maps_that_ride(measured):
     same = np.testing.assert_array_equal
     same(measured.sharpen().values, plain.sharpen(half_maps=halves).values)
     assert measured.sharpening().method == "half_maps"
+    assert measured.sharpening(method="half_maps").method == "half_maps"
     assert measured.sharpening(b_iso=30.0).method == "b_iso"
     same(measured.sharpen(method="surface").values, plain.sharpen(method="surface").values)
     model = nb.example_model()
