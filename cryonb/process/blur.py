@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.process.resample import resample
 from cryonb.simulate.gaussian import sigma_of
 from cryonb.volume import Volume
@@ -33,13 +34,14 @@ def blurred(volume: Volume, resolution: float, target: float) -> Volume:
     Raises
     ------
     CryonbError
-        If the target is finer than the map.
+        If the target is finer than the map, or the map is not finite.
     """
     if not 0 < resolution <= target:
         raise CryonbError(
             f"A resolution coarser than the map's {resolution:g} Å was expected, but {target:g} Å "
             "was given."
         )
+    require_density(volume, flat=True)
     sigma = np.sqrt(sigma_of(target) ** 2 - sigma_of(resolution) ** 2)
     steps = sigma / np.array(volume.voxel_size)[::-1]
     values = gaussian_filter(volume.values, steps, mode="constant")

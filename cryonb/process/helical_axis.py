@@ -25,6 +25,9 @@ _MANY = 24000
 _SPECK = 0.05
 #: Least correlation of a coarse map along an axis, far from where it starts.
 _WORTH = 0.3
+#: Part of an edge of the box below which nothing runs through, and of the densest plane's density
+#: below which a plane is empty.
+_SPAN, _FAINT = 0.6, 0.1
 #: Density at the ends of the box over that along the axis, for a helix that runs through.
 _THROUGH = 0.4
 
@@ -88,10 +91,12 @@ def find_tube(
     no lattice is needed yet, so that a ribbon that looks the same along its whole length at this
     resolution will do.
     """
+    nothing = None, np.empty((0, 3))
+    if not anyway and not _spans(volume):
+        return nothing
     soft = softened(volume, resolution, max(3 * resolution, 10.0))
     soft, level = _without_specks(soft)
     index, value = dense_voxels(soft, level, 20000)
-    nothing = None, np.empty((0, 3))
     if len(index) < 100:
         return nothing
     points = soft.grid.to_points(index)
@@ -113,6 +118,19 @@ def find_tube(
         fresh = _far_screws(coarse, tube, wide / 3)[1] if target >= wide else ()
         steps = fresh if len(fresh) else steps
     return tube, inside
+
+
+def _spans(volume: Volume) -> bool:
+    """Whether some density is so far apart as that of a helix which runs through: a quick look."""
+    dense = np.where(volume.values > noise_level(volume.values), volume.values, 0)
+    # Squares, by which what noise there is above the level counts less.
+    np.square(dense, out=dense)
+    for axis, n in enumerate(volume.shape):
+        profile = dense.sum(axis=tuple({0, 1, 2} - {axis}))
+        planes = np.flatnonzero(profile > _FAINT * profile.max())
+        if len(planes) and planes[-1] - planes[0] + 1 > _SPAN * n:
+            return True
+    return False
 
 
 def _filled(points: np.ndarray, voxel_size) -> np.ndarray:

@@ -23,9 +23,14 @@ def density_scale(values: np.ndarray) -> float:
     float
         Zero if nothing is positive.
     """
-    positive = np.maximum(values.ravel(), 0).astype(np.float64)
-    square = float(np.dot(positive, positive))
-    return float(np.dot(positive * positive, positive) / square) if square > 0 else 0.0
+    square = cube = 0.0
+    # Section by section, which bounds the memory and stays in the cache.
+    for section in np.atleast_2d(values):
+        positive = np.maximum(section.ravel(), 0).astype(np.float64)
+        squares = positive * positive
+        square += float(squares.sum())
+        cube += float(np.dot(squares, positive))
+    return cube / square if square > 0 else 0.0
 
 
 #: The least and the greatest that `noise_level` gives, as parts of `density_scale`.

@@ -6,29 +6,27 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import map_coordinates
-from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
-from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
 from cryonb.process.blur import softened
+from cryonb.process.checks import require_density
 from cryonb.process.helical_search import find_helix
 from cryonb.process.level import noise_level
-from cryonb.process.operators import TRIED, Symmetry, dense_voxels, directions
+from cryonb.process.operators import TRIED, Symmetry, dense_voxels
 from cryonb.process.point_groups import axes_of, group_rotations
+from cryonb.process.resample import resample
+from cryonb.process.symmetry_axes import SelfAgreement, find_axes, improved
 from cryonb.volume import Volume
 
 __all__ = ["find_symmetry"]
 
-#: Degrees between the axes that are tried.
-_STEP = 3.0
-#: Voxels that are compared while scanning, and at the end.
-_FEW, _MANY = 1200, 4000
-#: Axes of one order that are looked at closely.
-_AXES = 6
-#: Correlation on the coarse map above which an axis is worth it.
-_WORTH = 0.6
+#: Voxels that are compared on the coarse map, and on the fine one.
+_FEW, _MANY = 800, 4000
+#: A group whose operations agree less than this part of `least` on the coarse map is given up.
+_HOPELESS = 0.8
+#: Operations of a group that decide where it stands: some generate the rest.
+_GENERATING = 6
 
 
 def find_symmetry(
@@ -64,7 +62,7 @@ def find_symmetry(
     Raises
     ------
     CryonbError
-        If nothing in the map is above the contour level.
+        If the map is flat or not finite, or nothing in it is above the contour level.
 
     Notes
     -----
@@ -75,6 +73,7 @@ def find_symmetry(
     which is cctbx's score; there, axes are tried along those of the box only. Of the helix:
     `cryonb.process.helical_search.find_helix`.
     """
+    require_density(volume)
     level = noise_level(volume.values) if contour is None else contour
     if not volume.max > level:
         raise CryonbError(
@@ -87,120 +86,102 @@ def find_symmetry(
         helix, screws = find_helix(volume, known, least=least, anyway=bool(helical))
     if helix is not None:
         return helix
-    emptied = volume.replace(np.where(volume.values > level, volume.values, 0))
-    index, value = dense_voxels(emptied, level, 20000)
-    points = volume.grid.to_points(index)
+    dense = _dense_part(volume, level, margin=known)
+    index, value = dense_voxels(dense, level, 20000)
+    points = dense.grid.to_points(index)
     centre = (points * value[:, None]).sum(axis=0) / value.sum()
     reach = np.sqrt(((points - centre) ** 2).sum(axis=1).mean())
-    coarse = _Self(softened(emptied, known, max(known, reach / 4)), _FEW)
-    fine = _Self(softened(emptied, known, max(1.5 * known, 6.0)), _MANY)
-    axes = _find_axes(coarse, centre, sorted({int(n) for n in orders}), progress)
-    groups = []
-    for name, rotation in _candidate_groups(axes, least):
-        start = group_rotations(name)
-        turn, middle = _refine_group(coarse, start, rotation, centre)
-        turn, middle = _refine_group(fine, start, turn, middle)
-        rotations = turn @ start @ turn.T
-        cc = fine.correlations(rotations[1:], middle)
-        groups.append((name, rotations, middle, float(cc.min()), float(cc.mean())))
-    rows = [(name, low, mean, *axes_of(r)[0][0]) for name, r, _, low, mean in groups]
-    tried = pd.DataFrame(screws + rows, columns=TRIED)
-    good = [group for group in groups if group[3] >= least]
+    blurred = softened(dense, known, max(known, reach / 4))
+    coarse = SelfAgreement(blurred, _FEW)
+    # The scan takes the nearest voxels, which are to be smaller for that.
+    scanned = resample(blurred, coarse.voxel / 2)
+    axes = find_axes(coarse, scanned, centre, sorted({int(n) for n in orders}), progress)
+    groups = list(_candidate_groups(axes, least))
+    good, tried = _compared(dense, known, coarse, groups, centre, least)
+    tried = pd.DataFrame(screws + tried, columns=TRIED)
     if not good:
         return Symmetry("C1", np.eye(3)[None], centre, 1.0, tried)
-    name, rotations, middle, low, _ = max(good, key=lambda g: g[3] * np.sqrt(len(g[1])))
+    name, rotations, middle, low = max(good, key=_score)
     return Symmetry(name, rotations, middle, low, tried)
 
 
-class _Self:
-    """How a map agrees with itself under rotations."""
-
-    def __init__(self, volume: Volume, most: int):
-        self._values = volume.values
-        self._grid = volume.grid
-        index, value = dense_voxels(volume, noise_level(volume.values), most)
-        self._points = volume.grid.to_points(index)
-        value = value - value.mean()
-        self._value = value / max(np.linalg.norm(value), 1e-12)
-
-    def correlations(self, rotations: np.ndarray, centre) -> np.ndarray:
-        """Correlate the map at its dense voxels with itself where rotations bring them."""
-        away = self._points - centre
-        moved = np.einsum("kij,nj->kni", rotations, away) + centre
-        place = self._grid.to_index(moved.reshape(-1, 3)).T
-        found = map_coordinates(self._values, place, order=1, mode="constant", output=np.float32)
-        found = found.reshape(len(rotations), -1).astype(np.float64)
-        found -= found.mean(axis=1, keepdims=True)
-        return found @ self._value / np.maximum(np.linalg.norm(found, axis=1), 1e-12)
+def _score(group) -> float:
+    """Lowest correlation times the root of the number of operations."""
+    return group[3] * np.sqrt(len(group[1]))
 
 
-def _turns(axes: np.ndarray, order: int) -> np.ndarray:
-    return Rotation.from_rotvec(axes * (2 * np.pi / order)).as_matrix()
+def _dense_part(volume: Volume, level: float, margin: float) -> Volume:
+    """The box of what is above a level, with the rest set to zero."""
+    above = volume.values > level
+    first, last = [], []
+    for axis, n in enumerate(volume.shape):
+        planes = np.flatnonzero(above.any(axis=tuple({0, 1, 2} - {axis})))
+        steps = int(np.ceil(margin / volume.voxel_size[2 - axis]))
+        first.append(max(planes[0] - steps, 0))
+        last.append(min(planes[-1] + steps + 1, n))
+    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    values = np.where(above[box], volume.values[box], np.float32(0))
+    return Volume(values, volume.grid.crop(first, values.shape))
 
 
-def _find_axes(coarse: _Self, centre, orders, progress) -> list[tuple[int, np.ndarray, float]]:
-    """Order, direction and correlation of the best axes."""
-    tilts = directions(_STEP)
-    found = []
-    for order in tqdm(orders, desc="axes", disable=not progress):
-        cc = np.concatenate(
-            [coarse.correlations(_turns(part, order), centre)
-             for part in np.array_split(tilts, max(len(tilts) // 200, 1))]
-        )  # fmt: skip
-        kept = []
-        for row in np.argsort(-cc):
-            if cc[row] < _WORTH * 0.7 or len(kept) == _AXES:
-                break
-            if all(abs(tilts[row] @ other) < np.cos(np.radians(12)) for other in kept):
-                kept.append(tilts[row])
-        better = []
-        for axis in kept:
-            axis, middle = _refine_axis(coarse, axis, order, centre)
-            # A small turn changes little in any map: the others must agree as well.
-            every = Rotation.from_rotvec(np.outer(np.arange(1, order), axis) * 2 * np.pi / order)
-            value = coarse.correlations(every.as_matrix(), middle).min()
-            new = all(abs(axis @ other) < np.cos(np.radians(4)) for _, other, _ in better)
-            if value >= _WORTH and new:
-                better.append((order, axis, value))
-        found += better
-    return found
+def _compared(dense: Volume, known: float, coarse, groups, centre, least: float):
+    """Compare groups on the coarse and then on a finer map, the most promising ones first.
+
+    Gives those that agree, and a row of each that was looked at for the table.
+    """
+    started = []
+    for name, turn in groups:
+        standard = group_rotations(name)
+        rotations = turn @ standard @ turn.T
+        low = float(coarse.correlations(_some(rotations), centre).min())
+        started.append((name, rotations, centre, low))
+    good, rows, fine = [], [], None
+    for name, rotations, middle, _ in sorted(started, key=_score, reverse=True):
+        # The best that a group can reach is a correlation of one.
+        bound = np.sqrt(len(rotations))
+        if any(_score(other) >= bound or _same(other, rotations) for other in good):
+            continue
+        rotations, middle = _refined_group(coarse, rotations, middle)
+        cc = coarse.correlations(rotations[1:], middle)
+        if cc.min() >= _HOPELESS * least:
+            if fine is None:
+                fine = SelfAgreement(softened(dense, known, max(1.5 * known, 6.0)), _MANY)
+            rotations, middle = _refined_group(fine, rotations, middle)
+            cc = fine.correlations(rotations[1:], middle)
+            if cc.min() >= least:
+                good.append((name, rotations, middle, float(cc.min())))
+        rows.append((name, float(cc.min()), float(cc.mean()), *axes_of(rotations)[0][0]))
+    return good, rows
 
 
-def _refine_axis(judge: _Self, axis, order, centre) -> tuple[np.ndarray, np.ndarray]:
-    """Improve an axis and its place, by the correlation of its first turn."""
-    across = np.linalg.svd(axis[None])[2][1:]
-
-    def split(x):
-        tilted = axis + np.radians(x[:2]) @ across
-        return tilted / np.linalg.norm(tilted), centre + x[2:] @ across
-
-    def loss(x):
-        tilted, middle = split(x)
-        return -judge.correlations(_turns(tilted[None], order), middle)[0]
-
-    simplex = np.vstack([np.zeros(4), np.diag([2.0, 2.0, 2.0, 2.0])])
-    options = {"initial_simplex": simplex, "xatol": 0.05, "fatol": 1e-4, "maxiter": 120}
-    best = minimize(loss, np.zeros(4), method="Nelder-Mead", options=options)
-    return split(best.x)
+def _same(group, rotations) -> bool:
+    """Whether these are, within a degree or so, the rotations of the group."""
+    if len(group[1]) != len(rotations):
+        return False
+    apart = np.abs(group[1][:, None] - rotations[None]).max(axis=(2, 3))
+    return bool(apart.min(axis=1).max() < 0.02)
 
 
-def _refine_group(judge: _Self, group, rotation, centre) -> tuple[np.ndarray, np.ndarray]:
+def _some(rotations: np.ndarray) -> np.ndarray:
+    """Some operations of a group, which generate the rest."""
+    return rotations[1:][:: max((len(rotations) - 1) // _GENERATING, 1)]
+
+
+def _refined_group(judge: SelfAgreement, group, centre) -> tuple[np.ndarray, np.ndarray]:
     """Improve the orientation and the centre of a group, by the mean correlation."""
+    some = _some(group)
 
     def split(x):
-        return Rotation.from_rotvec(np.radians(x[:3])).as_matrix() @ rotation, centre + x[3:]
+        turn = Rotation.from_rotvec(x[:, :3] / judge.reach).as_matrix()[:, None]
+        return turn, turn.swapaxes(2, 3), centre + x[:, 3:]
 
-    # A few operations generate the rest.
-    some = group[1:][:: max((len(group) - 1) // 6, 1)]
+    def residuals(x):
+        turn, back, middle = split(x)
+        every = (turn @ some @ back).reshape(-1, 3, 3)
+        return judge.residuals(every, np.repeat(middle, len(some), axis=0)).reshape(len(x), -1)
 
-    def loss(x):
-        turn, middle = split(x)
-        return -judge.correlations(turn @ some @ turn.T, middle).mean()
-
-    simplex = np.vstack([np.zeros(6), np.diag([1.0] * 6)])
-    options = {"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5, "maxiter": 400}
-    best = minimize(loss, np.zeros(6), method="Nelder-Mead", options=options)
-    return split(best.x)
+    turn, back, middle = split(improved(residuals, np.zeros((1, 6)), judge.voxel / 4))
+    return (turn @ group @ back)[0], middle[0]
 
 
 def _candidate_groups(axes, least: float):

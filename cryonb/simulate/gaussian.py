@@ -10,7 +10,6 @@ import numpy as np
 from cryonb.atoms import ROLES, Atoms
 from cryonb.errors import CryonbError, ModelError
 from cryonb.grid import Grid
-from cryonb.simulate.fourier import gaussian_sum
 from cryonb.volume import Volume
 
 __all__ = ["RECIPES", "Recipe", "gaussian_map", "gaussians", "sigma_of"]
@@ -160,6 +159,9 @@ def gaussians(
     coarse = limit < 0.5 / max(grid.voxel_size)
     s_max = limit if coarse else None
     reach = 4.5 * sigma if coarse else None
+    # It loads torch, which a width of a Gaussian does not need.
+    from cryonb.simulate.fourier import gaussian_sum
+
     return gaussian_sum(position, weight[:, None], b, grid, s_max=s_max, reach=reach, device=device)
 
 

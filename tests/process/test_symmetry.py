@@ -88,9 +88,9 @@ def test_groups_are_groups():
 
 
 def test_an_empty_map_is_refused():
-    m = nb.Volume(np.zeros((9, 9, 9), dtype=np.float32), nb.Grid((9, 9, 9)))
+    m = nb.Volume(np.eye(9)[None].repeat(9, axis=0), nb.Grid((9, 9, 9)))
     with pytest.raises(CryonbError, match="lower contour"):
-        find_symmetry(m, contour=1.0)
+        find_symmetry(m, contour=2.0)
 
 
 @pytest.mark.data
