@@ -115,7 +115,8 @@ def _lattice(found: ScrewMap) -> _Lattice | None:
 
 
 def _generator(found: ScrewMap, order: int) -> _Lattice | None:
-    steps, value = found.peaks(300)
+    # At no rise there are turns, of which those of an n-fold axis are higher than all screws.
+    steps, value = found.peaks(300, beyond=_LEAST_RISE)
     if not len(steps):
         return None
     candidates = []
