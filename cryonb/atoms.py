@@ -133,8 +133,12 @@ class Atoms:
         """
         if isinstance(structure, Atoms):
             return structure
-        if not len(structure):
-            raise ModelError("A model with atoms was expected, but the structure has no model.")
+        if not len(structure) or not structure[0].count_atom_sites():
+            what = "atom" if len(structure) else "model"
+            raise ModelError(
+                f"A model with atoms was expected, but the structure has no {what}; open another "
+                "file."
+            )
         if len(structure) > 1:
             warnings.warn(
                 f"The file holds {len(structure)} models; the first is used.",

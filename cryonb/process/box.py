@@ -7,11 +7,12 @@ import numpy as np
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, GridError
 from cryonb.grid import Grid, no_overlap
+from cryonb.process.checks import require_density
 from cryonb.process.contour import contour_level
 from cryonb.process.mask import contour_mask
 from cryonb.process.operators import Symmetry
 from cryonb.process.resample import resample
-from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+from cryonb.volume import Volume
 
 __all__ = ["cut_box", "put_back"]
 
@@ -51,12 +52,12 @@ def cut_box(
     Raises
     ------
     CryonbError
-        If `around` is none of these, a length is negative, or nothing is in the mask.
+        If the map is flat or not finite, `around` is none of these, a length is negative, or
+        nothing is in the mask.
     MapModelMismatchError
         If the model is not where the map is.
     """
-    if isinstance(volume, LabelVolume | ProbabilityVolume):
-        raise CryonbError(f"A density was expected to box, but {volume!r} was given.")
+    require_density(volume)
     if not (cushion >= 0 and soft_edge >= 0):
         raise CryonbError(
             f"A cushion and a soft edge of 0 Å or more were expected, not {cushion} and "
@@ -78,8 +79,11 @@ def cut_box(
     elif isinstance(around, Volume):
         same = around.grid.is_close(volume.grid)
         mask = around if same else resample(around, grid=volume.grid)
-        if not mask.max > 0:
-            raise CryonbError("A mask with weights above zero was expected, but it has none.")
+        if not (np.isfinite(mask.rms) and mask.max > 0):
+            raise CryonbError(
+                "A mask of finite weights, some above zero, was expected, but the largest is "
+                f"{mask.max:g}; make it anew."
+            )
         lower, upper = _corners(mask.values > 0.5 * mask.max, volume.grid)
     else:
         atoms = Atoms.from_structure(around, waters=True)

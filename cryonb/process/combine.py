@@ -10,10 +10,11 @@ from scipy.spatial.transform import Rotation
 
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, ModelError
+from cryonb.process.checks import require_density
 from cryonb.process.filter import band_filter
 from cryonb.process.mask import model_mask
 from cryonb.process.resample import resample
-from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+from cryonb.volume import Volume
 
 __all__ = ["combine", "superposition"]
 
@@ -73,8 +74,8 @@ def combine(
             f"Two or more maps and a guide for each were expected, but {len(maps)} maps and "
             f"{len(guides)} guides were given."
         )
-    if any(isinstance(m, LabelVolume | ProbabilityVolume) for m in maps):
-        raise CryonbError("Densities were expected to combine, but labels were given.")
+    for one in maps:
+        require_density(one)
     masks = [isinstance(guide, Volume) for guide in guides]
     if any(masks) != all(masks):
         raise CryonbError("Either models or masks were expected as guides, but both were given.")
@@ -155,6 +156,13 @@ def _by_masks(maps, masks, target, goal, d):
     """Give maps at the target's scale, with their masks as weights."""
     coarse = max(3 * d, 10.0)
     low = [band_filter(one, low=coarse).values for one in maps]
+    for number, mask in enumerate(masks):
+        if not (np.isfinite(mask.rms) and mask.max > 0):
+            raise CryonbError(
+                "Masks of finite weights, some above zero within the target map, were expected, "
+                f"but the largest of mask {number} (counted from 0) is {mask.max:g}; check that it "
+                "is in the target's frame."
+            )
     masks = [np.clip(mask.values, 0, 1) for mask in masks]
     left = np.clip(1 - sum(masks), 0, 1)
     for number, (one, mask) in enumerate(zip(maps, masks, strict=True)):

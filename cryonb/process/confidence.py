@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.volume import Volume
 
 __all__ = ["background", "confidence"]
@@ -91,6 +92,7 @@ def confidence(
     """
     from scipy.stats import false_discovery_control, norm
 
+    require_density(volume)
     mean, deviation = background(volume, part=part) if noise is None else noise
     if not deviation > 0:
         raise CryonbError(f"A positive deviation of the noise was expected, not {deviation}.")

@@ -8,6 +8,7 @@ import numpy as np
 
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.process.level import density_scale, noise_statistics
 from cryonb.volume import Volume
 
@@ -126,10 +127,11 @@ def contour_level(
         mass = molecular_mass(model)
     elif residues is not None:
         mass = residues * _RESIDUE
+    require_density(volume)
     values = volume.values
-    if not volume.max > 0 or not np.isfinite(volume.max):
+    if not volume.max > 0:
         raise CryonbError(
-            f"A density with finite values above zero was expected, but the largest is "
+            "A density with values above zero was expected, but the largest is "
             f"{volume.max:g}; check the sign of the map."
         )
     levels = [(_SHARE * density_scale(values), "a third of the molecule's typical density")]

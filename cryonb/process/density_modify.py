@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.fft import irfftn, rfftn
 from scipy.ndimage import gaussian_filter1d
-from scipy.stats import chi2
+from scipy.special import chdtri
 from tqdm.auto import tqdm
 
 from cryonb.errors import CryonbError
 from cryonb.grid import Grid
+from cryonb.process.checks import require_density
 from cryonb.process.filter import spatial_frequency
 from cryonb.process.fourier_shells import (
     FourierShells,
@@ -167,6 +168,7 @@ def density_modify(
     halves = half_maps if isinstance(half_maps, HalfMaps) else HalfMaps(*half_maps)
     first, second = halves
     same_grid(volume, first, mask)
+    require_density(volume)
     agreed_resolution(half_map_fsc(first, second))
     terms = [rfftn(half.values, workers=-1) for half in halves]
     run = _Run.of(first.grid, terms, mask)
@@ -292,7 +294,7 @@ class _Run:
             # How much more of the other half's terms the sum explains, in units of what stays
             # unexplained: as chi squared, where there is nothing to gain.
             beyond = self.free * (new - old) / np.maximum(self.power - new, 1e-30)
-            limit = chi2.isf(_CHANCE, k - 1) if k > 1 else np.inf
+            limit = chdtri(k - 1, _CHANCE) if k > 1 else np.inf
             only = (beyond > limit) & (truth[:, 0] > 0)
         kept = np.zeros_like(weight)
         kept[:, 0] = np.maximum(alone, 0)

@@ -7,14 +7,16 @@ from scipy.fft import irfftn, rfftn
 from scipy.ndimage import binary_closing, distance_transform_edt
 
 from cryonb.atoms import Atoms
-from cryonb.errors import CryonbError, GridError
-from cryonb.grid import Grid
+from cryonb.errors import CryonbError, GridError, MapModelMismatchError
+from cryonb.grid import Grid, box_text
+from cryonb.process.checks import require_density
 from cryonb.process.contour import contour_level
 from cryonb.process.filter import spatial_frequency
+from cryonb.process.half_maps import HalfMaps
 from cryonb.process.level import noise_statistics
 from cryonb.process.mask import contour_mask, model_mask
 from cryonb.process.resample import resample
-from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+from cryonb.volume import Volume
 
 __all__ = ["difference", "measured_part"]
 
@@ -65,7 +67,7 @@ def difference(
         If no resolution is known, the half maps are not two on the map's grid, or nothing is left
         within the mask.
     MapModelMismatchError
-        If the model is not where the map is.
+        If the model is not where the map is, or two models do not overlap.
 
     Notes
     -----
@@ -79,8 +81,8 @@ def difference(
     """
     if not isinstance(volume, Volume):
         volume = _model_map(volume, other, resolution, grid)
-    if isinstance(volume, LabelVolume | ProbabilityVolume):
-        raise CryonbError(f"A density was expected for a difference, but {volume!r} was given.")
+    for one in (volume, *([other] if isinstance(other, Volume) else ())):
+        require_density(one)
     d = resolution if resolution is not None else getattr(volume, "resolution", None)
     if d is None or not d > 0:
         raise CryonbError(
@@ -89,7 +91,7 @@ def difference(
         )
     d = max(float(d), 2 * max(volume.voxel_size))
     between_maps = isinstance(other, Volume)
-    weights = np.where(np.isfinite(volume.values), measured_part(volume), 0)
+    weights = measured_part(volume)
     if between_maps:
         subtracted = (
             other if other.grid.is_close(volume.grid) else resample(other, grid=volume.grid)
@@ -181,6 +183,12 @@ def _model_map(model, other, resolution, grid) -> Volume:
     if resolution is None:
         raise CryonbError("Comparing two models needs a resolution; give resolution= in Å.")
     one, two = _all_atoms(model), _all_atoms(other)
+    if (one.lower > two.upper).any() or (two.lower > one.upper).any():
+        raise MapModelMismatchError(
+            "Two models in one place were expected, but one's box is "
+            f"{box_text(one.lower, one.upper)}, the other's {box_text(two.lower, two.upper)}; "
+            "superpose them first."
+        )
     if grid is None:
         both = np.concatenate([one.position, two.position])
         grid = Grid.around(both, resolution / 3, 10.0)
@@ -249,6 +257,6 @@ def _noise_share(half_maps, volume: Volume, weights, shells: _Shells) -> np.ndar
             f"Half maps on the grid of the map ({volume.grid.describe_box()}) were expected, but "
             f"theirs are {a.grid.describe_box()} and {b.grid.describe_box()}; resample them first."
         )
-    one, two = (shells.terms(half.values * weights) for half in (a, b))
+    one, two = (shells.terms(half.values * weights) for half in HalfMaps(a, b))
     total = shells.mean(np.abs(one + two) ** 2)
     return np.clip(shells.mean(np.abs(one - two) ** 2) / np.maximum(total, 1e-30), 0, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.process.fourier_shells import Shells, transform
 from cryonb.volume import Volume
 
@@ -122,7 +123,7 @@ def estimate_resolution(volume: Volume) -> float:
     CryonbError
         If the map is flat or not finite.
     """
-    _require_density(volume)
+    require_density(volume)
     table = shell_power(volume)
     total = table["power"] * table["n"]
     kept = np.sqrt(np.cumsum(total) / total.sum())
@@ -137,7 +138,7 @@ def known_resolution(volume: Volume, resolution: float | None = None) -> float:
     CryonbError
         If it is not positive, or the map is flat or not finite.
     """
-    _require_density(volume)
+    require_density(volume)
     if resolution is None:
         resolution = getattr(volume, "resolution", None)
     if resolution is None:
@@ -145,15 +146,3 @@ def known_resolution(volume: Volume, resolution: float | None = None) -> float:
     if not resolution > 0:
         raise CryonbError(f"A positive resolution in Å was expected, but {resolution} was given.")
     return float(max(resolution, 2 * max(volume.voxel_size)))
-
-
-def _require_density(volume: Volume) -> None:
-    if not np.isfinite(volume.rms):
-        raise CryonbError(
-            "A map of finite densities was expected, but some are not numbers; repair them with "
-            "numpy.nan_to_num first."
-        )
-    if not volume.std > 0:
-        raise CryonbError(
-            f"A map with density was expected, but all voxels are {volume.max:g}; open another map."
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.volume import Volume
 
 __all__ = ["ball_transform", "band_filter", "flip_hand", "soft_step", "spatial_frequency"]
@@ -96,6 +97,7 @@ def band_filter(
             f"Details between low= and high= stay, so low must be finer than high, but low={low:g} "
             f"and high={high:g} Å were given."
         )
+    require_density(volume, flat=True)
     s = spatial_frequency(volume.shape, volume.voxel_size)
     keep = np.ones_like(s)
     if low is not None:

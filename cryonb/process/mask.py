@@ -7,7 +7,8 @@ import numpy as np
 from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, MapModelMismatchError
 from cryonb.grid import Grid
-from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+from cryonb.process.checks import require_density
+from cryonb.volume import Volume
 
 __all__ = ["contour_mask", "mask", "model_mask"]
 
@@ -60,8 +61,7 @@ def mask(
             "Masking needs either a model or a contour, but "
             f"{'neither was' if model is None else 'both were'} given."
         )
-    if isinstance(volume, LabelVolume | ProbabilityVolume):
-        raise CryonbError(f"A density was expected to mask, but {volume!r} was given.")
+    require_density(volume, flat=True)
     if model is not None:
         radius = _MODEL_RADIUS if radius is None else radius
         weights = model_mask(model, volume.grid, radius=radius, soft_edge=soft_edge)

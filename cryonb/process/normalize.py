@@ -71,7 +71,8 @@ def normalize(volume: Volume, *, method: str = "rms") -> Volume:
         )
     if low == high:
         raise CryonbError(
-            f"A map with contrast was expected for normalisation, but every voxel is {low:g}."
+            f"A map with contrast was expected for normalisation, but every voxel is {low:g}; "
+            "open another map."
         )
     return volume.replace(_METHODS[method](values, low, high), note=f"normalised ({method})")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cryonb.errors import CryonbError
+from cryonb.process.checks import require_density
 from cryonb.process.contour import VOLUME_PER_DALTON, contour_level
 from cryonb.volume import LabelVolume, Volume
 
@@ -93,7 +94,8 @@ def segment(
     Raises
     ------
     CryonbError
-        If nothing is above the contour, or an argument is out of range.
+        If the map is flat or not finite, nothing is above the contour, or an argument is out of
+        range.
 
     Notes
     -----
@@ -110,6 +112,7 @@ def segment(
             f"At least one segment, no negative steps and a positive step were expected, but "
             f"count={count}, steps={steps} and step={step} were given."
         )
+    require_density(volume)
     if contour is None:
         known = getattr(volume, "contour", None)
         contour = contour_level(volume).level if known is None else known

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import affine_transform, map_coordinates, spline_filter
 
 from cryonb.grid import Grid
+from cryonb.process.checks import require_density
 from cryonb.process.helical import HelicalSymmetry, axis_frame
 from cryonb.process.operators import Symmetry
 from cryonb.volume import Volume
@@ -33,7 +34,13 @@ def symmetrize(volume: Volume, symmetry: Symmetry) -> Volume:
     Volume
         What some operation would bring in from outside of the box counts as absent: a voxel of a
         helix is the mean over all its images that are within the map.
+
+    Raises
+    ------
+    CryonbError
+        If the map is no density or not finite.
     """
+    require_density(volume, flat=True)
     matrices, vectors = symmetry.average_over(volume)
     if len(matrices) > _SLAB and isinstance(symmetry, HelicalSymmetry):
         mean = _through_slab(volume, symmetry, matrices, vectors)

@@ -65,7 +65,8 @@ def test_scales_merge_subunits_in_their_order():
 
 
 def test_plateaus_end():
-    m = nb.DensityMap(np.ones((10, 12, 14)), nb.Grid((10, 12, 14)))
+    values = np.pad(np.ones((10, 12, 14)), 1)
+    m = nb.DensityMap(values, nb.Grid(values.shape))
     assert len(segment(m, contour=0.5, steps=0)) == 1
 
 

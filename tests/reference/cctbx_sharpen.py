@@ -77,6 +77,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         found = {f"{path} {d}": ask(maps / path, d, Path(name)) for path, d in CASES}
     for one in found.values():
-        # Times are for benchmarks/bench_sharpen.py; they are no reference.
+        # Times are for benchmarks/bench_map_tools.py; they are no reference.
         del one["seconds"], one["cpu"]
     target.write_text(json.dumps(found) + "\n")
