@@ -19,7 +19,8 @@ from cryonb.errors import CryonbWarning
 from cryonb.process.contour import VOLUME_PER_DALTON, contour_level, molecular_mass
 
 
-def main():
+def levels() -> pd.DataFrame:
+    """A row a map."""
     warnings.simplefilter("ignore", CryonbWarning)
     folder = Path(os.environ["CRYONB_DATA"]) / "maps"
     index = pd.read_csv(folder / "INDEX.csv").dropna(subset="model")
@@ -38,7 +39,11 @@ def main():
                 "volume": found.volume / (1000 * VOLUME_PER_DALTON * molecular_mass(model)),
             }
         )  # fmt: skip
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+def main():
+    table = levels()
     print(table.round(3).to_string(index=False))
     print(table[["sigma", "backbone", "volume"]].median().round(2).to_string())
 

@@ -6,23 +6,23 @@ From models of real maps every fourth of the large side chains (and all ions) ar
 counts as found if one of the highest 2 n peaks (n parts are gone) lies within 1.5 Å of one of its
 atoms. The peaks of both programs' maps are sought by the same code. The last case has half maps
 that were simulated from the model, with which both weight the terms. Needs CRYONB_DATA. The times
-are CPU times: of servalcat those of its whole process, of cryonb those of the map and its peaks.
+are CPU times: of servalcat those of the whole command, of cryonb those of the map and
+its peaks.
 """
 
 import argparse
 import os
-import resource
-import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from reference_programs import ask_servalcat, at_the_origin, write_inputs
 
-from cryonb import Atoms, DensityMap, Grid, fourier_map, open_map, open_model
+from cryonb import Atoms, DensityMap, fourier_map, open_map, open_model
 from cryonb.evaluate.difference import difference_peaks
-from cryonb.files.model import write_model
 
 LARGE = ("TRP", "PHE", "TYR", "ARG", "LYS", "MET")
 MAIN = ("N", "CA", "C", "O", "CB")
@@ -61,18 +61,40 @@ def found(volume, parts) -> dict:
             "first false": int(np.argmin(right)) + 1}  # fmt: skip
 
 
-def servalcat(program, m, cut, resolution, halves, folder):
-    """Let servalcat make the map: the volume, and CPU seconds."""
-    write_model(cut, folder / "cut.cif")
-    maps = ["--map", str(m.save(folder / "map.mrc"))]
-    if halves:
-        names = [str(half.save(folder / f"half{n}.mrc")) for n, half in enumerate(halves, 1)]
-        maps = ["--halfmaps", *names]
-    command = [program, "fofc", *maps, "--model", "cut.cif", "-d", str(resolution), "-r", "5"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, cwd=folder)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+@dataclass
+class Case:
+    """A map at the origin with a model of which parts were deleted, and half maps or None."""
+
+    map: DensityMap
+    cut: object
+    parts: list
+    resolution: float
+    halves: list | None
+
+
+def prepared(name: str) -> Case:
+    """Make a case: one of `CASES`, or "halves"."""
+    path, model_path, resolution = CASES["6272" if name == "halves" else name]
+    folder = Path(os.environ["CRYONB_DATA"]) / "maps"
+    m = open_map(folder / path, resolution=resolution)
+    m, model = at_the_origin(m, open_model(folder / model_path))
+    halves = None
+    if name == "halves":
+        clean = fourier_map(Atoms.from_structure(model), m.grid, resolution=2.6)
+        rng = np.random.default_rng(7)
+        noise = rng.normal(0, 2.5 * clean.std, (2, *m.shape))
+        halves = [DensityMap(clean.values + part, m.grid, resolution=2.6) for part in noise]
+        m = halves[0].replace((halves[0].values + halves[1].values) / 2)
+    cut, parts = delete(model)
+    return Case(m, cut, parts, resolution, halves)
+
+
+def ask(program: str, case: Case, folder: Path):
+    """Let servalcat make the map: the volume, and seconds."""
+    write_inputs(folder, m=case.map, model=case.cut, halves=case.halves)
+    maps = ["--halfmaps", "half1.mrc", "half2.mrc"] if case.halves else ["--map", "map.mrc"]
+    arguments = ["fofc", *maps, "--model", "model.cif", "-d", str(case.resolution), "-r", "5"]
+    seconds = ask_servalcat(program, arguments, folder)
     return open_map(next(folder.glob("diffmap*fofc*.mrc"))), seconds
 
 
@@ -82,39 +104,21 @@ def main():
     parser.add_argument("--cases", nargs="+", default=[*CASES, "halves"])
     options = parser.parse_args()
     rows = []
-    for case in options.cases:
-        path, model_path, resolution = CASES["6272" if case == "halves" else case]
-        folder = Path(os.environ["CRYONB_DATA"]) / "maps"
-        m = open_map(folder / path, resolution=resolution)
-        model = open_model(folder / model_path)
-        # servalcat expects maps at the origin.
-        shift = np.array(m.origin)
-        for site in model[0].all():
-            site.atom.pos -= type(site.atom.pos)(*shift)
-        m = m.replace(grid=Grid(m.shape, m.voxel_size))
-        halves = None
-        if case == "halves":
-            clean = fourier_map(Atoms.from_structure(model), m.grid, resolution=2.6)
-            rng = np.random.default_rng(7)
-            noise = rng.normal(0, 2.5 * clean.std, (2, *m.shape))
-            halves = [DensityMap(clean.values + part, m.grid, resolution=2.6) for part in noise]
-            m = halves[0].replace((halves[0].values + halves[1].values) / 2)
-        cut, parts = delete(model)
+    for name in options.cases:
+        case = prepared(name)
         start = time.process_time()
-        ours = m.difference(cut, half_maps=halves)
-        score = found(ours, parts)
-        rows.append({"case": case, "program": "cryonb", **score})
+        ours = case.map.difference(case.cut, half_maps=case.halves)
+        score = found(ours, case.parts)
+        rows.append({"case": name, "program": "cryonb", **score})
         rows[-1]["seconds"] = time.process_time() - start
         if options.servalcat:
-            with tempfile.TemporaryDirectory() as name:
-                theirs, seconds = servalcat(
-                    options.servalcat, m, cut, resolution, halves, Path(name)
-                )
-                rows.append({"case": case, "program": "servalcat", **found(theirs, parts)})
-                rows[-1]["seconds"] = seconds
-                inside = (ours.values != 0) & (theirs.values != 0)
-                a, b = ours.values[inside], theirs.values[inside]
-                rows[-1]["cc"] = np.corrcoef(a, b)[0, 1]
+            with tempfile.TemporaryDirectory() as folder:
+                theirs, seconds = ask(options.servalcat, case, Path(folder))
+            rows.append({"case": name, "program": "servalcat", **found(theirs, case.parts)})
+            rows[-1]["seconds"] = seconds["cpu"]
+            inside = (ours.values != 0) & (theirs.values != 0)
+            a, b = ours.values[inside], theirs.values[inside]
+            rows[-1]["cc"] = np.corrcoef(a, b)[0, 1]
     print(pd.DataFrame(rows).round(2).to_string(index=False))
 
 
