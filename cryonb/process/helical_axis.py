@@ -122,10 +122,12 @@ def find_tube(
 
 def _spans(volume: Volume) -> bool:
     """Whether some density is so far apart as that of a helix which runs through: a quick look."""
-    dense = np.where(volume.values > noise_level(volume.values), volume.values, 0)
+    # Some hundred planes along an edge tell as much as all of them.
+    some = volume.values[tuple(slice(None, None, max(n // 100, 1)) for n in volume.shape)]
+    dense = np.where(some > noise_level(some), some, 0)
     # Squares, by which what noise there is above the level counts less.
     np.square(dense, out=dense)
-    for axis, n in enumerate(volume.shape):
+    for axis, n in enumerate(some.shape):
         profile = dense.sum(axis=tuple({0, 1, 2} - {axis}))
         planes = np.flatnonzero(profile > _FAINT * profile.max())
         if len(planes) and planes[-1] - planes[0] + 1 > _SPAN * n:
