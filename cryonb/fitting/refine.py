@@ -13,6 +13,7 @@ from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, ModelError, ModelWarning
 from cryonb.evaluate.correlation import usable_resolution
 from cryonb.fitting.descent import Descent, State
+from cryonb.fitting.mend import mend
 from cryonb.fitting.refinement import Refinement
 from cryonb.fitting.restraints import Restraints
 from cryonb.fitting.target import LEAST
@@ -47,8 +48,8 @@ def refine(
         * "rigid": where the model lies, as one body or chain by chain (`bodies`); first at 8 Å,
           then at the resolution, and before all others.
         * "xyz": each atom's position, held by the model's own bonds, angles, planes, handedness and
-          torsions, and by repulsion (`cryonb.fitting.restraints`); before B and the others in each
-          cycle.
+          torsions, and by repulsion (`cryonb.fitting.restraints`), once what is wrong with them is
+          mended (`cryonb.fitting.mend`); before B and the others in each cycle.
         * "b", "occupancy", "resolution": of each atom; within 1 to 500 Å², 0.05 to 1, and 2/3 to
           3 times the resolution (not below twice the voxel size). Bonded atoms are held alike.
     resolution : float, optional
@@ -58,9 +59,11 @@ def refine(
         What moves as one body.
     reference : gemmi.Structure, optional
         The same atoms in the same order, whose geometry is aimed at instead; the model itself for
-        its own geometry as it is. By default bonds, angles and planes of one kind (as backbone, or
-        in residues of one name) that differ more than they do in good models are drawn towards
-        their mean, so that a model that was moved or built badly is mended.
+        its own geometry as it is. By default bonds, angles and groups of amino acids and
+        nucleotides that are not like those of good structures become like them, and a model that
+        is good keeps its own: `cryonb.fitting.typical.aims`. What that table does not know
+        (ligands) is drawn towards the mean of its kind in the model where it differs more than is
+        natural.
     weight : float, optional
         Of the map against restraints. Found for positions by default: of 0.01 to 3 the one after
         which the model explains best what was left out of the refinement, with bonds and angles
@@ -111,9 +114,9 @@ def refine(
     are counted in units in which all restraints are about equally stiff, so that L-BFGS needs few
     steps.
 
-    A model that is astray smoothly, by 0.3 to 1 Å, comes back; one whose atoms are astray each its
-    own way, by 0.3 Å, does not without a `reference`, since the torsions that it is held to are
-    wrong (benchmarks/bench_refine.py).
+    A model whose atoms are astray each its own way, by up to 0.5 Å, is first mended without the
+    map: most of such an error bends bonds and angles, and goes with that. One that is astray
+    smoothly, by 0.3 to 1 Å, comes back by the map (benchmarks/bench_refine.py).
 
     B, occupancy and resolution of an atom all change how high and wide it is: refined together
     they share out what only their combination tells, and B without "resolution" also stands for a
@@ -156,6 +159,8 @@ def refine(
     start, trials = run.state, pd.DataFrame(columns=["weight", "free", "bonds", "angles"])
     before = run.correlation(work, d)
     of_positions = weight
+    if "xyz" in what and reference is None:
+        mend(run, altloc[heavy])
     bar = tqdm(total=len(stages) * iterations, desc="refine", disable=not progress)
     try:
         for number, (stage, keys, part, least) in enumerate(stages, start=1):

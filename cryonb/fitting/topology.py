@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from cryonb.atoms import KIND_NUCLEIC, KIND_PROTEIN, Atoms
 
-__all__ = ["atom_types", "bonded_pairs", "joined", "named_bonds", "within_three_bonds"]
+__all__ = ["bonded_pairs", "joined", "named_bonds", "type_names", "within_three_bonds"]
 
 # Atoms are bonded when no farther apart than the sum of their covalent radii and this, in Å.
 _SLACK = 0.3
@@ -45,6 +45,8 @@ _BONDS = {name: f"{_PEPTIDE} {bonds}" for name, bonds in _SIDE_CHAINS.items()}
 _BONDS |= {name: _SUGAR + bonds for name, bonds in _BASES.items()}
 #: From one residue to the next.
 _LINKS = (("C", "N", True), ("O3'", "P", False))
+#: Amino acids that branch at CB.
+_BRANCHED = ("ILE", "THR", "VAL")
 #: Names in old files.
 _OLD = {"O1P": "OP1", "O2P": "OP2", "O3P": "OP3", "C5M": "C7"}
 
@@ -56,11 +58,13 @@ def _covalent_radii() -> np.ndarray:
     return np.array([gemmi.Element(number).covalent_r for number in range(119)])
 
 
-def atom_types(atoms: Atoms) -> np.ndarray:
-    """Number atoms so that equal numbers have equal bonds: by residue name and atom name.
+def type_names(atoms: Atoms) -> np.ndarray:
+    """Name atoms so that equal names have equal bonds and angles: "LEU CG", "peptide N", "rna P".
 
-    Backbone atoms (N, CA, C, O, CB) count as one whatever the amino acid, apart from glycine and
-    proline; so do those of sugars and phosphates, RNA and DNA apart.
+    Backbone atoms of amino acids (N, CA, C, O, CB) count as one, apart from glycine and proline;
+    CA and CB also apart from alanine and from what branches at CB (isoleucine, threonine, valine),
+    as Engh & Huber 1991 (Acta Cryst. A47, 392) divide them. Those of sugars and phosphates count
+    as one, RNA and DNA apart.
 
     Parameters
     ----------
@@ -69,17 +73,24 @@ def atom_types(atoms: Atoms) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int, shape (n,)
+    ndarray of str, shape (n,)
     """
-    name, residue = atoms.name.astype(str), atoms.residues.name[atoms.residue].astype(str)
+    name, residue = _current_names(atoms), atoms.residues.name[atoms.residue].astype(str)
+    alpha = np.isin(name, ("CA", "CB"))
     peptide = (atoms.kind == KIND_PROTEIN) & ~np.isin(residue, ("GLY", "PRO"))
-    peptide &= np.isin(name, ("N", "CA", "C", "O", "CB", "OXT"))
-    sugar = np.char.endswith(name, "'") | np.char.endswith(name, "*")
-    sugar |= np.isin(name, ("P", "OP1", "OP2", "OP3", "O1P", "O2P", "O3P"))
+    peptide &= alpha | np.isin(name, ("N", "C", "O", "OXT"))
+    peptide &= ~(alpha & (residue == "ALA"))
+    sugar = np.char.endswith(name, "'") | np.isin(name, ("P", "OP1", "OP2", "OP3"))
     sugar &= atoms.kind == KIND_NUCLEIC
     group = np.where(peptide, "peptide", residue)
+    group = np.where(peptide & alpha & np.isin(residue, _BRANCHED), "branched", group)
     group = np.where(sugar, np.where(np.char.startswith(residue, "D"), "dna", "rna"), group)
-    return np.unique(np.char.add(np.char.add(group, " "), name), return_inverse=True)[1].ravel()
+    return np.char.add(np.char.add(group, " "), name)
+
+
+def _current_names(atoms: Atoms) -> np.ndarray:
+    """Names of the atoms, those of old files as they are now."""
+    return np.array([_OLD.get(text, text.replace("*", "'")) for text in atoms.name.tolist()])
 
 
 def named_bonds(atoms: Atoms, altloc=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,7 +113,7 @@ def named_bonds(atoms: Atoms, altloc=None) -> tuple[np.ndarray, np.ndarray, np.n
     known : ndarray of bool, shape (n,)
         Which atoms are of such a residue, and named in it.
     """
-    name = np.array([_OLD.get(text, text.replace("*", "'")) for text in atoms.name.tolist()])
+    name = _current_names(atoms)
     residue_name = atoms.residues.name[atoms.residue]
     known = np.zeros(len(atoms), dtype=bool)
     found, n_residues = [], len(atoms.residues)

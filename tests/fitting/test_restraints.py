@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from cryonb.atoms import Atoms
 from cryonb.files.model import read_model
-from cryonb.fitting.restraints import Restraints, torsion_angles
+from cryonb.fitting.internal import torsion_angles
+from cryonb.fitting.restraints import Restraints
 from cryonb.fitting.topology import bonded_pairs, named_bonds
 from cryonb.simulate import phantom
 
