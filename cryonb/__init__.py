@@ -48,6 +48,7 @@ _HOMES = {
     "map_to_model": "cryonb.building",
     "align": "cryonb.trace.alignment",
     "sequence_from_map": "cryonb.trace.sequence",
+    "name_fragments": "cryonb.trace.naming",
     "trace_chains": "cryonb.trace.chains",
     "rebuild_backbone": "cryonb.trace.rebuild",
     "add_side_chains": "cryonb.trace.side_chains",

@@ -15,6 +15,7 @@ import pandas as pd
 from cryonb.errors import CryonbError, ModelWarning
 from cryonb.opening import open_map
 from cryonb.preparation import Prepared, prepare
+from cryonb.trace.support import only_sure
 from cryonb.volume import Volume
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class BuiltModel:
 def map_to_model(
     volume, sequence: str | Path | Sequence[str] | None = None, *, half_maps=None,
     resolution: float | None = None, prepared: bool | Prepared = True, prediction=None,
-    weights="backbone", threshold: float = 0.3, refine: bool = True, device: str | None = None,
-    progress: bool = True, **options,
+    weights="backbone", threshold: float = 0.3, sure: bool = True, refine: bool = True,
+    device: str | None = None, progress: bool = True, **options,
 ) -> BuiltModel:  # fmt: skip
     """Build a model of the proteins in a map.
 
@@ -148,6 +149,10 @@ def map_to_model(
         Probabilities that a network gave before for the prepared map, whatever network it was.
     weights, threshold, device
         Of the network and the candidates: see `cryonb.trace.pipeline.trace`.
+    sure : bool
+        With a sequence: whether residues have names only where the density of a fragment bears
+        them out; the rest is traced as without a sequence, of residues UNK. False: all that the
+        sequence was threaded through has its names.
     refine : bool
         Whether positions are refined against the map at the end.
     progress : bool
@@ -192,8 +197,9 @@ def map_to_model(
     m, prior = _prepared(steps, volume, half_maps, resolution, prepared)
     d = m.resolution
     traced = steps.must(
-        "trace", _traced, m, sequences, prediction, weights, threshold, device, progress, options
-    )
+        "trace", _traced, m, sequences, prediction, weights, threshold, sure, device, progress,
+        options,
+    )  # fmt: skip
     gaps = _gaps(traced, sequences)
     if sequences:
         steps.add_to_last(f"; {gaps.n.sum():.0f} residues in {len(gaps)} gaps have no place")
@@ -286,11 +292,13 @@ def _prepared(steps, volume, half_maps, resolution, prepared):
     return m, prior
 
 
-def _traced(m, sequences, prediction, weights, threshold, device, progress, options):
+def _traced(m, sequences, prediction, weights, threshold, sure, device, progress, options):
     traced = m.trace(
         sequences, prediction=prediction, weights=weights, threshold=threshold, device=device,
         progress=progress, **options,
     )  # fmt: skip
+    if sequences and sure:
+        traced = only_sure(traced)
     count = sum(len(chain) for chain in traced.model[0])
     if not count:
         raise CryonbError(
@@ -299,6 +307,10 @@ def _traced(m, sequences, prediction, weights, threshold, device, progress, opti
         )
     bridged = int(traced.table.bridged.sum())
     more = f", {bridged} of them placed without a candidate" if bridged else ""
+    if traced.named is not None:
+        more += f", {int(traced.table.named.sum())} named by density"
+    unknown = sum(residue.name == "UNK" for chain in traced.model[0] for residue in chain)
+    more += f", {unknown} UNK" if sequences and unknown else ""
     return traced, (
         f"{count} residues{more} in {len(traced.model[0])} chains, {traced.table.fragments.sum()} "
         f"fragments, of {len(traced.peaks)} candidates"
@@ -310,7 +322,7 @@ def _gaps(traced, sequences) -> pd.DataFrame:
     rows = []
     if sequences:
         names = iter([chain.name for chain in traced.model[0]])
-        for chain in traced.chains:
+        for chain in traced.chains[: len(sequences)]:
             lost = chain.states < 0
             name = "" if lost.all() else next(names)
             edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]])))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryonb.errors import CryonbError
-from cryonb.trace.features import with_features
+from cryonb.trace.features import with_anchors, with_features
 from cryonb.trace.hidden_markov import LETTERS, ChainModel, check_states
 from cryonb.trace.posterior import posterior
 from cryonb.trace.viterbi import best_path, published_path
 
 __all__ = [
-    "ChainAlignment", "align", "alignment_of", "ca_structure", "published_alignment",
+    "ChainAlignment", "align", "alignment_of", "ca_structure", "chain_name", "published_alignment",
     "sequence_codes", "sequence_letters", "sparse_model",
 ]  # fmt: skip
 
@@ -78,7 +78,7 @@ class ChainAlignment:
 def align(
     positions, emissions, sequence, *, method: str = "sparse", missing: float | None = -1.5,
     jump: float = -20.0, bridge: int = 2, spread_scale: float = 10.0, rounds: int | None = None,
-    features=None, state_features=None, feature_weight: float = 0.5,
+    features=None, state_features=None, feature_weight: float = 0.5, anchors=None,
 ) -> ChainAlignment:  # fmt: skip
     """Thread a sequence through Cα positions, as the best path of a hidden Markov model.
 
@@ -131,6 +131,10 @@ def align(
         The probabilities of these d classes at each position.
     feature_weight : float
         From 0 to 1, how much features count: see `cryonb.trace.features`.
+    anchors : array-like of int, shape (S,), optional
+        Residue, from 0, that each position is known to be, as of a fragment that was named before;
+        -1 where nothing is known. The path takes such a position for its residue or not at all.
+        Not for "published".
 
     Returns
     -------
@@ -154,14 +158,18 @@ def align(
             f"A method of sparse or published was expected, but {method!r} was asked."
         )
     if method == "published":
-        if features is not None:
-            raise CryonbError('No features were expected for method="published"; use "sparse".')
+        if features is not None or anchors is not None:
+            raise CryonbError(
+                'No features or anchors were expected for method="published"; use "sparse".'
+            )
         model = ChainModel.of(positions, emissions, spread_scale=spread_scale)
         return published_alignment(model, codes, np.ones(len(model), dtype=bool))
     model = sparse_model(positions, emissions, missing, jump, bridge, spread_scale)
     columns = codes
     if features is not None:
         model, columns = with_features(model, codes, features, state_features, feature_weight)
+    if anchors is not None:
+        model, columns = with_anchors(model, columns, anchors)
     return _sparse(model, codes, columns, rounds)
 
 
@@ -184,7 +192,7 @@ def ca_structure(chains: Sequence[ChainAlignment], *, names: Sequence[str] | Non
     import gemmi
 
     chains = [chains] if isinstance(chains, ChainAlignment) else list(chains)
-    names = [_chain_name(k) for k in range(len(chains))] if names is None else list(names)
+    names = [chain_name(k) for k in range(len(chains))] if names is None else list(names)
     if len(names) != len(chains):
         raise CryonbError(f"{len(chains)} chain names were expected, but {len(names)} were given.")
     structure = gemmi.Structure()
@@ -308,7 +316,8 @@ def sequence_letters(codes) -> str:
     return "".join((LETTERS + "X")[code] for code in codes)
 
 
-def _chain_name(number: int) -> str:
+def chain_name(number: int) -> str:
+    """Name the chain of a number from 0: A to Z, a to z, AA and so on."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     name = ""
     while number >= 0:

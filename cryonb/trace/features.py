@@ -1,4 +1,4 @@
-"""What a language model of proteins, or another program, says of residues, for the alignment."""
+"""What is known of residues or states beforehand, for the alignment: features and anchors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from cryonb.errors import CryonbError
 from cryonb.trace.hidden_markov import BACKGROUND, ChainModel
 
-__all__ = ["with_features"]
+__all__ = ["with_anchors", "with_features"]
 
 #: A state tells against a residue by at most this factor, for each feature weight of 1.
 _LEAST = 0.01
+#: Log emission that a state tied to a residue has of others, and what it gains for its own.
+_NEVER, _HELD = -40.0, 6.0
 
 
 def with_features(
@@ -81,6 +83,51 @@ def with_features(
         background = model.log_background[codes]
     own = replace(model, log_emission=emission, log_background=background)
     return own, np.arange(len(codes))
+
+
+def with_anchors(model: ChainModel, columns: np.ndarray, anchors) -> tuple[ChainModel, np.ndarray]:
+    """Tie states to residues: each emits its own alone, and that more readily.
+
+    Parameters
+    ----------
+    model : ChainModel
+        With the emissions of the amino acids, or of the residues.
+    columns : ndarray of int, shape (T,)
+        What stands for the residues in it.
+    anchors : array-like of int, shape (S,)
+        Residue, from 0, of each state; -1 for a state that is not tied.
+
+    Returns
+    -------
+    model : ChainModel
+        With a column a residue.
+    columns : ndarray of int, shape (T,)
+        What stands for the residues in this model.
+
+    Raises
+    ------
+    CryonbError
+        If anchors are no residues of the sequence, or not as many as states.
+    """
+    anchors = np.asarray(anchors)
+    if anchors.shape != (len(model),) or anchors.dtype.kind not in "iu":
+        raise CryonbError(
+            f"An anchor a position was expected, {len(model)} integers, but an array of shape "
+            f"{anchors.shape} and type {anchors.dtype} was given; -1 stands for none."
+        )
+    if len(anchors) and not -1 <= anchors.min() <= anchors.max() < len(columns):
+        raise CryonbError(
+            f"Anchors from 0 to {len(columns) - 1}, or -1, were expected, but they go from "
+            f"{anchors.min()} to {anchors.max()}."
+        )
+    tied = np.flatnonzero(anchors >= 0)
+    emission = model.log_emission[:, columns]
+    own = emission[tied, anchors[tied]]
+    emission[tied] = _NEVER
+    emission[tied, anchors[tied]] = own + _HELD
+    return replace(
+        model, log_emission=emission, log_background=model.log_background[columns]
+    ), np.arange(len(columns))
 
 
 def _rows(values, count: int, name: str, each: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from cryonb.trace.residue_types import residue_probabilities
 from cryonb.trace.several import align_chains
 from cryonb.volume import Volume
 
-__all__ = ["MapSequence", "sequence_from_map"]
+__all__ = ["MapSequence", "read_emission", "sequence_from_map"]
 
 #: A stretch and a sequence overlap in at least this part of the shorter of them.
 _OVERLAP = 0.6
@@ -144,7 +144,7 @@ def sequence_from_map(
     """
     frames = read_frames(model)
     sequences = _sequences(sequence)
-    given = None if emission is None else _emission(emission, frames.position)
+    given = None if emission is None else read_emission(emission, frames.position)
     if volume is None and given is None:
         raise CryonbError("A map or an emission was expected, but neither was given.")
     ways = [frames]
@@ -176,7 +176,7 @@ def _sequences(sequence) -> tuple[str, ...]:
     return cleaned
 
 
-def _emission(emission, position) -> np.ndarray:
+def read_emission(emission, position) -> np.ndarray:
     """Probabilities a residue; the frequencies of amino acids where no candidate is near."""
     if isinstance(emission, Peaks):
         if emission.emission.shape[1:] != (len(AMINO_ACIDS),):

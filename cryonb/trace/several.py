@@ -17,7 +17,7 @@ from cryonb.trace.alignment import (
     sequence_letters,
     sparse_model,
 )
-from cryonb.trace.features import with_features
+from cryonb.trace.features import with_anchors, with_features
 from cryonb.trace.hidden_markov import ChainModel, check_states
 from cryonb.trace.homomers import exchange_tails
 
@@ -26,13 +26,15 @@ __all__ = ["align_chains"]
 
 def align_chains(
     positions, emissions, sequences: Sequence, *, order: str = "best", method: str = "sparse",
-    exchange: bool = True, features=None, state_features=None, **options,
+    exchange: bool = True, missing: float | None = -1.5, jump: float = -20.0, bridge: int = 2,
+    spread_scale: float = 10.0, rounds: int | None = None, features=None, state_features=None,
+    feature_weight: float = 0.5, anchors=None,
 ) -> list[ChainAlignment]:  # fmt: skip
     """Thread several chains, copies of one sequence among them, each through what others left.
 
     Parameters
     ----------
-    positions, emissions, method, **options
+    positions, emissions, method, missing, jump, bridge, spread_scale, rounds, feature_weight
         As for `align`.
     sequences : sequence of str or of arrays
         A sequence a chain; a homomer has the same one several times.
@@ -48,6 +50,9 @@ def align_chains(
         array itself.
     state_features : array-like, shape (S, d), optional
         As for `align`.
+    anchors : sequence of array-like of int, shape (S,), optional
+        As for `align`, one array a sequence. A position that is known to be of one chain is none
+        of the others, and copies with different anchors do not exchange their tails.
 
     Returns
     -------
@@ -69,18 +74,26 @@ def align_chains(
             f"{len(state_features)} rows were given."
         )
     if method == "published":
-        if features is not None:
-            raise CryonbError('No features were expected for method="published"; use "sparse".')
-        model = ChainModel.of(positions, emissions, **options)
+        if features is not None or anchors is not None:
+            raise CryonbError(
+                'No features or anchors were expected for method="published"; use "sparse".'
+            )
+        model = ChainModel.of(positions, emissions, spread_scale=spread_scale)
         for number, codes in enumerate(chains):
             found[number] = published_alignment(model, codes, free)
             free[found[number].states[found[number].states >= 0]] = False
         return found
-    options = options | {"method": method, "state_features": state_features}
-    # Chains of one sequence, and of the same features, are copies.
+    held = _anchors(anchors, len(chains), len(positions))
+    options = {
+        "method": method, "missing": missing, "jump": jump, "bridge": bridge, "rounds": rounds,
+        "spread_scale": spread_scale, "state_features": state_features,
+        "feature_weight": feature_weight,
+    }  # fmt: skip
+    of_each = [{"features": one, "anchors": two} for one, two in zip(own, held, strict=True)]
+    # Chains of one sequence, and of the same features and anchors, are copies.
     names = [
-        (codes.tobytes(), None if one is None else np.asarray(one, dtype=np.float64).tobytes())
-        for codes, one in zip(chains, own, strict=True)
+        (codes.tobytes(), *(None if one is None else np.asarray(one).tobytes() for one in given))
+        for codes, *given in zip(chains, own, held, strict=True)
     ]
     # What was found for a sequence stays true until a chain takes one of its states.
     known: dict[tuple, ChainAlignment] = {}
@@ -88,8 +101,9 @@ def align_chains(
         turns = waiting if order == "best" else waiting[:1]
         for number in turns:
             if names[number] not in known:
+                mine = free & ~_of_others(held, number)
                 known[names[number]] = _among(
-                    positions, emissions, chains[number], free, options | {"features": own[number]}
+                    positions, emissions, chains[number], mine, options | of_each[number]
                 )
         best = max(turns, key=lambda number: _gain(known[names[number]]))
         chain = found[best] = known[names[best]]
@@ -106,9 +120,30 @@ def align_chains(
             copies.setdefault(name, []).append(number)
     for numbers in copies.values():
         if len(numbers) > 1:
-            codes, given = chains[numbers[0]], options | {"features": own[numbers[0]]}
+            codes, given = chains[numbers[0]], options | of_each[numbers[0]]
             _exchange(positions, emissions, codes, found, numbers, given)
     return found
+
+
+def _anchors(anchors, chains: int, states: int) -> list:
+    """Anchors of each chain, None where it has none."""
+    if anchors is None:
+        return [None] * chains
+    found = [np.asarray(one) for one in anchors]
+    if len(found) != chains or any(one.shape != (states,) for one in found):
+        shapes = ", ".join(str(one.shape) for one in found)
+        raise CryonbError(
+            f"Anchors of each of {chains} sequences were expected, {states} integers each, but "
+            f"{len(found)} arrays of shapes {shapes} were given."
+        )
+    if (np.sum([one >= 0 for one in found], axis=0) > 1).any():
+        raise CryonbError("Anchors of one chain a position were expected, but some have two.")
+    return [one if (one >= 0).any() else None for one in found]
+
+
+def _of_others(held, number) -> np.ndarray | bool:
+    """Which positions are known to be of another chain."""
+    return np.any([one >= 0 for k, one in enumerate(held) if k != number and one is not None], 0)
 
 
 def _of_each(features, count: int) -> list:
@@ -127,14 +162,15 @@ def _of_each(features, count: int) -> list:
 
 def _exchange(positions, emissions, codes, found, numbers, options) -> None:
     """Mend copies (numbers) of a sequence that have exchanged their tails, in the list found."""
-    given = align.__kwdefaults__ | options
     names = ("missing", "jump", "bridge", "spread_scale")
-    whole = sparse_model(positions, emissions, *(given[name] for name in names))
+    whole = sparse_model(positions, emissions, *(options[name] for name in names))
     columns = codes
-    if given["features"] is not None:
+    if options["features"] is not None:
         whole, columns = with_features(
-            whole, codes, given["features"], given["state_features"], given["feature_weight"]
+            whole, codes, options["features"], options["state_features"], options["feature_weight"]
         )
+    if options["anchors"] is not None:
+        whole, columns = with_anchors(whole, columns, options["anchors"])
     before = [found[number].states for number in numbers]
     others = [chain.states for k, chain in enumerate(found) if k not in numbers]
     taken = np.concatenate([*others, *before])
@@ -154,8 +190,9 @@ def _among(positions, emissions, codes, free, options) -> ChainAlignment:
     rows = np.flatnonzero(free)
     if not len(rows):
         return _nothing(codes)
-    if options["state_features"] is not None:
-        options = options | {"state_features": np.asarray(options["state_features"])[rows]}
+    for name in ("state_features", "anchors"):
+        if options[name] is not None:
+            options = options | {name: np.asarray(options[name])[rows]}
     found = align(positions[rows], emissions[rows], codes, **options)
     return replace(found, states=np.where(found.states >= 0, rows[found.states], -1))
 
