@@ -3,6 +3,7 @@
     python benchmarks/bench_backbone.py real      [--rows real.csv] [--weights backbone]
     python benchmarks/bench_backbone.py simulated [--rows simulated.csv] [--maps 25]
     python benchmarks/bench_backbone.py curve     [--rows curve.csv]
+    python benchmarks/bench_backbone.py names     [--rows names.csv] [--maps 25]
 
 real: every map of CRYONB_DATA/maps at 4 Å or better that has a protein. No weights saw a real map,
 so each is a test. simulated: domains of the test part of `cryonb.train.library.split`, at 2, 2.5,
@@ -18,6 +19,11 @@ Published for Cryo2Struct, means over other maps: 1.51 Å, 60.4 %, 37.9 %.
 curve: F1 of the candidates by threshold, beside that of as many voxels drawn at random within the
 density (Giri, Wang & Cheng 2024, figure 7), means over the real maps.
 
+names: fragments that `m.trace` gives without a sequence, every other one turned around, then
+`nb.name_fragments` with the sequences of the model, for both kinds of maps (simulated ones from 2.5
+Å on). A residue is right if it has the number, in its sequence, of the nearest true Cα, within 3 Å;
+a piece is wrong if half of its named residues or fewer are. on_truth are residues within 3 Å.
+
 With --rows, rows are kept as they come, and what is there is not done again.
 """
 
@@ -25,10 +31,13 @@ import argparse
 import os
 import time
 import warnings
+from itertools import chain
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 from sklearn.metrics import f1_score
 
 import cryonb as nb
@@ -38,6 +47,7 @@ from cryonb.files.model import read_model
 from cryonb.grid import Grid
 from cryonb.simulate.experiment import Experiment, experimental_map
 from cryonb.trace.peaks import Peaks
+from cryonb.trace.residue_frames import read_frames
 from cryonb.train.library import split
 from cryonb.volume import CLASSES
 
@@ -76,8 +86,7 @@ def simulated_maps(folder: Path, count: int):
 
 def macro_f1(found, model) -> dict:
     """Residue types and secondary structure, read at the model's Cα atoms."""
-    atoms = Atoms.from_structure(model)
-    alpha = atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
+    alpha = model_ca(model)
     states = nb.secondary_structure(model)
     state = np.array(CLASSES)[states.state]
     keys = [states.residues.chain, states.residues.number, states.residues.icode]
@@ -106,7 +115,7 @@ def judge(name, d, m, model, weights) -> dict:
     row |= {"ca_rmsd": scores["rmsd"]} | macro_f1(found, model)
     for kind, sequence in (("", nb.open_sequences(model)), ("free_", None)):
         began = time.process_time()
-        traced = m.trace(sequence, peaks=peaks, progress=False)
+        traced = m.trace(sequence, peaks=peaks, prediction=found, progress=False)
         row[f"{kind}trace_s"] = time.process_time() - began
         if len(traced.model[0]):
             scores = traced.evaluate(model).summary
@@ -132,10 +141,78 @@ def curve(name, d, m, model, weights):
         yield {key: row[key] for key in names}
 
 
+def turned(model):
+    """The model with every other chain the other way round, and chains of residues from 1 on."""
+    made = gemmi.Structure()
+    made.add_model(gemmi.Model(1))
+    for number, one in enumerate(model[0]):
+        new = gemmi.Chain(one.name)
+        for k, residue in enumerate(list(one)[:: -1 if number % 2 else 1], start=1):
+            residue = residue.clone()
+            residue.seqid = gemmi.SeqId(k, " ")
+            new.add_residue(residue)
+        made[0].add_chain(new)
+    made.setup_entities()
+    return made
+
+
+def names(name, d, m, model, weights) -> dict:
+    """Fragments traced without a sequence, and how many of their names are right."""
+    found = m.predict_backbone(weights=weights, progress=False)
+    traced = m.trace(prediction=found, progress=False)
+    sequences = nb.open_sequences(model)
+    began = time.process_time()
+    fragments = turned(traced.model)
+    named = nb.name_fragments(fragments, m, sequences, emission=traced.peaks)
+    row = {"map": name, "resolution": d, "names_s": time.process_time() - began}
+    points, where = [], []
+    copy = 0
+    for one in model[0]:
+        alpha = [a for a in (r.find_atom("CA", "*", gemmi.Element("C")) for r in one) if a]
+        points += [atom.pos.tolist() for atom in alpha]
+        where += [(sequences[copy], k) for k in range(len(alpha))] if alpha else []
+        copy += bool(alpha)
+    apart, near = cKDTree(points).query(read_frames(fragments).position)
+    table = named.residues
+    given = table.place >= 0
+    right = np.array([
+        on and (sequences[one], place) == where[k]
+        for on, one, place, k in zip(
+            given & (apart <= 3), table.sequence, table.place, near, strict=True
+        )
+    ])  # fmt: skip
+    pieces = table[given].assign(right=right[given]).groupby("fragment").right.mean()
+    return row | {
+        "residues": len(model_ca(model)), "traced": len(table), "on_truth": (apart <= 3).sum(),
+        "fragments": len(traced.model[0]), "named": given.sum(), "right": right.sum(),
+        "pieces_named": len(pieces), "pieces_wrong": (pieces <= 0.5).sum(),
+        "fragments_named": (table.assign(given=given).groupby("chain").given.mean() > 0.5).sum(),
+        "wrong": (given & ~right & (apart <= 3)).sum(),
+    }  # fmt: skip
+
+
+def model_ca(model):
+    atoms = Atoms.from_structure(model)
+    return atoms.select((atoms.name == "CA") & (atoms.kind == KIND_PROTEIN))
+
+
 def summarise(rows: pd.DataFrame, what: str) -> None:
     if what == "curve":
         mean = rows.groupby("threshold")[["recall", "precision", "f1", "random_f1"]].mean()
         print(mean.round(3).to_string())
+        return
+    if what == "names":
+        print(rows.round(3).to_string(index=False))
+        kind = np.where(rows.map.str.startswith("scope"), "simulated", "measured")
+        for name, part in rows.groupby(kind):
+            t = part.sum(numeric_only=True)
+            print(
+                f"{name}, {len(part)} maps: {t.named / t.traced:.1%} of {t.traced:.0f} traced "
+                f"residues named, {t.right / t.named:.1%} of these right ({t.wrong:.0f} on the "
+                f"truth have a wrong name); {t.pieces_named:.0f} pieces named, "
+                f"{t.pieces_wrong:.0f} wrong; {t.fragments_named:.0f} of {t.fragments:.0f} "
+                f"fragments named for the most part; {t.names_s:.0f} s"
+            )
         return
     columns = [c for c in rows.columns if c not in ("map", "resolution")]
     print(rows.round(3).to_string(index=False))
@@ -147,7 +224,7 @@ def summarise(rows: pd.DataFrame, what: str) -> None:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["real", "simulated", "curve"])
+    parser.add_argument("what", choices=["real", "simulated", "curve", "names"])
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--weights", default="backbone")
     parser.add_argument("--maps", type=int, default=25, help="simulated ones")
@@ -158,14 +235,19 @@ def main():
     if args.rows and args.rows.is_file():
         rows = pd.read_csv(args.rows)
     done = set(rows.get("map", ()))
-    maps = simulated_maps(folder, args.maps) if args.what == "simulated" else real_maps(folder)
+    simulated = simulated_maps(folder, args.maps)
+    if args.what == "names":
+        maps = chain(real_maps(folder), (one for one in simulated if one[1] >= 2.5))
+    else:
+        maps = simulated if args.what == "simulated" else real_maps(folder)
+    judges = {"real": judge, "simulated": judge, "names": names}
     for name, d, m, model in maps:
         if name in done:
             continue
         if args.what == "curve":
             new = list(curve(name, d, m, model, args.weights))
         else:
-            new = [judge(name, d, m, model, args.weights)]
+            new = [judges[args.what](name, d, m, model, args.weights)]
         rows = pd.concat([rows, pd.DataFrame(new)], ignore_index=True)
         if args.rows:
             rows.to_csv(args.rows, index=False)

@@ -21,11 +21,19 @@ SUMMARY_KEYS = (
     "n_truth", "n_matched", "matched", "rmsd", "identity", "forward", "reverse", "unordered",
     "tm_frame", "tm", "n_found", "n_far", "found_matched",
 )  # fmt: skip
+#: Columns of `ChainComparison.table`.
+_TABLE = (
+    "part", "found", "n_truth", "n_matched", "matched", "rmsd", "identity", "coverage", "tm_frame",
+    "tm",
+)  # fmt: skip
+#: Chains are copies if they share this part of the shorter one's numbers, and of these this part
+#: has one name.
+_SHARED, _SAME = 0.5, 0.9
 #: Steps of one superposition's refinement, and least residues that one begins with.
 _STEPS, _LEAST = 20, 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChainComparison:
     """A model judged by the true one.
 
@@ -35,7 +43,12 @@ class ChainComparison:
         Scores of the whole, see `compare_chains`.
     chains : pandas.DataFrame
         A row a chain of the truth: chain, found (the chain that covers most of it, "" for none),
-        n_found_chains (how many do), then the scores.
+        n_found_chains (how many do), coverage (percentage of its residues that are paired with that
+        one), then the scores.
+    proteins : pandas.DataFrame
+        A row a protein of the truth, whose copies are chains: protein (their names), n_chains, then
+        the scores; coverage and TM-scores are means over the chains, all else is of their residues
+        together.
     residues : pandas.DataFrame
         A row a residue of the truth: chain, number, icode, name, then of the residue that it is
         paired with found_chain, found_number, found_name, distance (Å) and order ("forward",
@@ -45,15 +58,38 @@ class ChainComparison:
     summary: pd.Series
     chains: pd.DataFrame
     residues: pd.DataFrame
+    proteins: pd.DataFrame
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What people report: a row a chain, then a row a protein with copies, then the whole."""
+        rows = [self.chains.rename(columns={"chain": "part"})]
+        several = self.proteins[self.proteins.n_chains > 1]
+        if len(several):
+            rows.append(several.rename(columns={"protein": "part"}))
+        if len(self.chains) > 1:
+            share = self.chains.coverage @ self.chains.n_truth / self.chains.n_truth.sum()
+            rows.append(pd.DataFrame([self.summary.to_dict() | {"part": "all", "coverage": share}]))
+        table = pd.concat(rows, ignore_index=True)[list(_TABLE)]
+        return table.fillna({"found": ""}).astype({"n_truth": int, "n_matched": int})
 
     def save(self, folder) -> Path:
-        """Write summary.csv, chains.csv and residues.csv into a folder, and give the folder."""
+        """Write summary, chains, proteins and residues as CSV into a folder; give the folder."""
         return write_tables(
-            folder, summary=self.summary, chains=self.chains, residues=self.residues
+            folder, summary=self.summary, chains=self.chains, proteins=self.proteins,
+            residues=self.residues,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        s = self.summary
+        return (
+            f"<ChainComparison: {s.n_matched:.0f} of {s.n_truth:.0f} residues matched "
+            f"({s.matched:.1f} %), r.m.s.d. {s.rmsd:.2f} Å, identity {s.identity:.1f} %>\n"
+            + self.table.round(2).to_string(index=False)
         )
 
     def _repr_html_(self) -> str:
-        return self.chains.round(2).to_html(index=False)
+        return self.table.round(2).to_html(index=False)
 
 
 def compare_chains(
@@ -100,6 +136,8 @@ def compare_chains(
 
         A score is NaN where there is nothing to count.
 
+    `chains`, `proteins` and `table` have rows of these.
+
     Notes
     -----
     By default the program compares with the unique chains of the truth as well, and reports
@@ -142,8 +180,10 @@ def compare_chains(
             "chain": name,
             "found": covering.index[0] if len(covering) else "",
             "n_found_chains": len(covering),
+            "coverage": 100.0 * (covering.iloc[0] if len(covering) else 0) / len(group),
         }
         rows.append(row | _scores(group, ours, theirs, taken))
+    chains = pd.DataFrame(rows)
     summary = _scores(residues, ours, theirs, taken)
     summary |= {
         "n_found": len(ours),
@@ -152,8 +192,9 @@ def compare_chains(
     }
     return ChainComparison(
         pd.Series({key: summary[key] for key in SUMMARY_KEYS}, dtype=float),
-        pd.DataFrame(rows),
+        chains,
         residues,
+        _proteins(chains, residues, ours, theirs, taken),
     )
 
 
@@ -268,7 +309,34 @@ def _orders(partner) -> np.ndarray:
     return order
 
 
-def _scores(table, ours, theirs, taken) -> dict:
+def _proteins(chains, residues, ours, theirs, taken) -> pd.DataFrame:
+    """Rows of proteins: chains whose residues have the same names at the same numbers."""
+    names = {
+        chain: group.drop_duplicates(["number", "icode"]).set_index(["number", "icode"]).name
+        for chain, group in residues.groupby("chain", sort=False)
+    }
+    proteins: list[list[str]] = []
+    for chain, own in names.items():
+        for copies in proteins:
+            other = names[copies[0]]
+            common = own.index.intersection(other.index)
+            if len(common) >= _SHARED * min(len(own), len(other)) and (
+                (own[common] == other[common]).mean() >= _SAME
+            ):
+                copies.append(chain)
+                break
+        else:
+            proteins.append([chain])
+    rows = []
+    for copies in proteins:
+        each = chains[chains.chain.isin(copies)]
+        row = {"protein": ", ".join(copies), "n_chains": len(copies)}
+        row |= _scores(residues[residues.chain.isin(copies)], ours, theirs, taken, superposed=False)
+        rows.append(row | each[["coverage", "tm_frame", "tm"]].mean().to_dict())
+    return pd.DataFrame(rows)
+
+
+def _scores(table, ours, theirs, taken, *, superposed: bool = True) -> dict:
     """Scores of some residues of the truth."""
     rows = table.index.to_numpy()
     n, distance = len(rows), table.distance.to_numpy()
@@ -276,6 +344,9 @@ def _scores(table, ours, theirs, taken) -> dict:
     pairs = table.loc[rows]
     m = len(rows)
     order = pairs.order.value_counts()
+    tm = np.nan
+    if superposed:
+        tm = superposed_tm(ours[taken[rows]], theirs[rows], length=n) if m else 0.0
     return {
         "n_truth": n,
         "n_matched": m,
@@ -286,5 +357,5 @@ def _scores(table, ours, theirs, taken) -> dict:
         "reverse": int(order.get("reverse", 0)),
         "unordered": int(order.get("unordered", 0)),
         "tm_frame": float((1 / (1 + (distance / tm_scale(n)) ** 2)).sum()) / n,
-        "tm": superposed_tm(ours[taken[rows]], theirs[rows], length=n) if m else 0.0,
+        "tm": tm,
     }

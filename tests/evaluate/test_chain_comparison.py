@@ -104,6 +104,48 @@ def test_chains_are_rows():
     assert table.identity.isna().tolist() == [False, False, True]
 
 
+def test_chains_are_those_of_cctbx():
+    (case,) = [case for case in json.loads(REFERENCE.read_text()) if "chains" in case]
+    found = compare_chains(structure(case["found"]), structure(case["truth"]))
+    rows = found.chains.set_index("chain")
+    assert list(rows.index) == list(case["chains"]) == ["A", "B", "C", "D"]
+    for chain, values in case["chains"].items():
+        # The first and the last of a chain have neighbours in the next one, if that is there.
+        for key in ("n_matched", "rmsd", "identity", "matched", "reverse"):
+            assert rows.loc[chain, key] == pytest.approx(values[key], abs=1e-6), (chain, key)
+    assert rows.reverse["B"] > 20
+
+
+def test_copies_are_a_protein():
+    (case,) = [case for case in json.loads(REFERENCE.read_text()) if "chains" in case]
+    found = compare_chains(structure(case["found"]), structure(case["truth"]))
+    rows, proteins = found.chains.set_index("chain"), found.proteins
+    assert proteins.protein.tolist() == ["A, B, C", "D"]
+    assert proteins.n_chains.tolist() == [3, 1]
+    copies = rows.loc[["A", "B", "C"]]
+    assert proteins.n_matched[0] == copies.n_matched.sum()
+    square = copies.rmsd**2 @ copies.n_matched / copies.n_matched.sum()
+    assert proteins.rmsd[0] == pytest.approx(np.sqrt(square))
+    assert proteins.tm[0] == pytest.approx(copies.tm.mean())
+    # Two pieces of 12 residues, of 30.
+    assert rows.coverage["D"] == pytest.approx(40)
+    assert rows.matched["D"] == pytest.approx(80)
+    assert rows.n_found_chains["D"] == 2
+    table = found.table
+    assert table.part.tolist() == ["A", "B", "C", "D", "A, B, C", "all"]
+    assert table.n_matched.iloc[-1] == found.summary.n_matched
+    assert table.isna().sum().sum() == 0
+    assert "A, B, C" in repr(found)
+    assert f"({found.summary.matched:.1f} %)" in repr(found)
+    assert "A, B, C" in found._repr_html_()
+
+
+def test_one_chain_is_one_row():
+    found = compare_chains(structure(line(20)), structure(line(20)))
+    assert found.table.part.tolist() == ["A"]
+    assert found.table.coverage.tolist() == [100]
+
+
 def test_a_model_elsewhere_matches_nothing(tmp_path):
     found = compare_chains(structure(line(9, shift=(0, 50, 0))), structure(line(9)))
     assert found.summary[["n_matched", "matched", "tm_frame", "tm"]].tolist() == [0, 0, 0, 0]
@@ -111,7 +153,7 @@ def test_a_model_elsewhere_matches_nothing(tmp_path):
     assert found.summary.n_far == 9
     found.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "summary.csv", "chains.csv", "residues.csv",
+        "summary.csv", "chains.csv", "proteins.csv", "residues.csv",
     }  # fmt: skip
 
 

@@ -4,7 +4,8 @@
     python tests/reference/cctbx_chain_comparison.py
 
 writes cctbx_chain_comparison.json beside this file: for each case the Cα atoms of the truth and of
-what was found (chain, number, name, x, y, z), and counts, r.m.s.d. and percentages.
+what was found (chain, number, name, x, y, z), and counts, r.m.s.d. and percentages; of the case
+"copies", whose chains are far from each other, also those of each chain of the truth by itself.
 """
 
 import io
@@ -50,6 +51,29 @@ def cases():
                 guess = np.concatenate([guess, guess[:5], guess[:3]])
             found += model(chain, points, guess)
         yield name, truth, found
+    yield "copies", *copies(np.random.default_rng(9))
+
+
+def copies(rng):
+    """Three chains of one protein, of which one lacks residues, and one of another."""
+    truth, found = [], []
+    types = rng.choice(NAMES, 50)
+    for number, (chain, kept, spread) in enumerate(
+        (("A", slice(0, 50), 0.5), ("B", slice(6, 50), 1.2), ("C", slice(0, 45), 2.0))
+    ):
+        points = walk(rng, 50, (300.0 * number, 0, 0))
+        part = model(chain, points, types)[kept]
+        truth += part
+        guess = np.where(rng.random(50) < 0.2 * number, rng.choice(NAMES, 50), types)[kept]
+        points = (points + rng.normal(0, spread, points.shape))[kept]
+        if chain == "B":
+            # In two pieces, of which one runs backwards.
+            points, guess = [np.concatenate([one[:15], one[:14:-1]]) for one in (points, guess)]
+        found += model("XYZ"[number], points, guess)
+    points, types = walk(rng, 30, (0, 300.0, 0)), rng.choice(NAMES, 30)
+    truth += model("D", points, types)
+    found += model("V", points[:12] + 0.3, types[:12]) + model("W", points[18:] - 0.4, types[18:])
+    return truth, found
 
 
 def text(atoms):
@@ -88,6 +112,12 @@ def main():
         {"case": name, "truth": truth, "found": found, "values": compare(truth, found)}
         for name, truth, found in cases()
     ]
+    for row in rows[-1:]:
+        chains = dict.fromkeys(atom[0] for atom in row["truth"])
+        row["chains"] = {
+            chain: compare([atom for atom in row["truth"] if atom[0] == chain], row["found"])
+            for chain in chains
+        }
     path = Path(__file__).with_suffix(".json")
     path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
