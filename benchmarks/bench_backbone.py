@@ -237,7 +237,7 @@ def main():
     done = set(rows.get("map", ()))
     simulated = simulated_maps(folder, args.maps)
     if args.what == "names":
-        maps = chain(real_maps(folder), (one for one in simulated if one[1] >= 2.5))
+        maps = chain((one for one in simulated if one[1] >= 2.5), real_maps(folder))
     else:
         maps = simulated if args.what == "simulated" else real_maps(folder)
     judges = {"real": judge, "simulated": judge, "names": names}

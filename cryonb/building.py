@@ -44,7 +44,8 @@ class BuiltModel:
         A row a step: step, done (False: it failed, and what follows went on without it), what (what
         it found, or why it failed), seconds.
     gaps : pandas.DataFrame
-        A row a stretch of a given sequence that has no place in the model: chain, first, last, n.
+        A row a stretch of a given sequence that has no place in the model, or none that is sure:
+        chain, first, last, n.
     trace : TracedModel
         With `.table`, a row a chain, and `.peaks`.
     sequence : MapSequence or None
@@ -126,9 +127,9 @@ def map_to_model(
 ) -> BuiltModel:  # fmt: skip
     """Build a model of the proteins in a map.
 
-    The steps are `nb.prepare`, `m.trace`, `nb.rebuild_backbone`, `nb.sequence_from_map` (which
-    checks the trace, it does not change it), `nb.add_side_chains` and `nb.refine`; each can be had
-    by itself.
+    The steps are `nb.prepare`, `m.trace` (with a sequence, `nb.name_fragments` is part of it),
+    `nb.rebuild_backbone`, `nb.sequence_from_map` (which checks the trace, it does not change it),
+    `nb.add_side_chains` and `nb.refine`; each can be had by itself.
 
     Parameters
     ----------
@@ -183,8 +184,8 @@ def map_to_model(
     -----
     What it does not do: ligands, ions, waters (`m.add_waters`), glycans, nucleic acids, modified
     residues (their parents are built), alternative conformations, hydrogens. Where candidates
-    are missing nothing is built: with a sequence those residues are listed in `gaps`; without
-    one, up to two in a row are bridged. No loop is modelled without density, no terminus is added,
+    are missing up to two residues in a row are bridged, and more are not built: with a sequence
+    they are listed in `gaps`, as is what has a place but no sure name. No loop is modelled without density, no terminus is added,
     and no density is looked at again after the trace: a wrong trace stays wrong. At resolutions
     coarser than about 4 Å, Cα atoms are not told apart, and side chains mostly not beyond 3.5 Å;
     then what is built follows frequencies rather than the map. Peptides are planar, and geometry is
@@ -311,6 +312,8 @@ def _traced(m, sequences, prediction, weights, threshold, sure, device, progress
         more += f", {int(traced.table.named.sum())} named by density"
     unknown = sum(residue.name == "UNK" for chain in traced.model[0] for residue in chain)
     more += f", {unknown} UNK" if sequences and unknown else ""
+    if sequences and unknown == count:
+        more += " as density bears no name out (sure=False gives names all the same)"
     return traced, (
         f"{count} residues{more} in {len(traced.model[0])} chains, {traced.table.fragments.sum()} "
         f"fragments, of {len(traced.peaks)} candidates"

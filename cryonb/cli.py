@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--as-is", action="store_true", help="do not sharpen and box the map")
     sub.add_argument("--weights", default="backbone", help="of the network: .safetensors")
     sub.add_argument("--threshold", type=float, default=0.3, help="least score of a Cα atom")
+    sub.add_argument(
+        "--all-names", action="store_true", help="name what density does not bear out, too"
+    )
     sub.add_argument("--no-refine", action="store_true", help="do not refine positions")
     sub.add_argument("--out", default=".", help="folder for model and tables (default: this one)")
     with_device(sub)

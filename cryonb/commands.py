@@ -319,6 +319,7 @@ def build(arguments) -> None:
         prepared=not arguments.as_is,
         weights=arguments.weights,
         threshold=arguments.threshold,
+        sure=not arguments.all_names,
         refine=not arguments.no_refine,
         device=arguments.device,
     )

@@ -83,7 +83,7 @@ def built(truth, density):
     rng = np.random.default_rng(8)
     return nb.map_to_model(
         density, nb.open_sequences(truth), prepared=False, refine=False, progress=False,
-        prediction=stand_in(truth, density, rng, missing=[10, 45]),
+        prediction=stand_in(truth, density, rng, missing=[10, 45, 46, 47]),
     )  # fmt: skip
 
 
@@ -108,7 +108,9 @@ def test_what_has_no_place_is_listed(built, truth):
     lengths = [len(chain) for chain in truth[0]]
     placed = [len(chain) for chain in built.model[0]]
     assert built.gaps.n.sum() == sum(lengths) - sum(placed)
-    assert built.gaps.n.sum() > 0
+    # One residue without a candidate is placed, three in a row are not.
+    assert built.gaps[["first", "last", "n"]].to_numpy().tolist() == [[14, 16, 3]]
+    assert built.trace.table.bridged.sum() == 1
     assert f"{built.gaps.n.sum()} residues" in built.steps.what[0]
     for gap in built.gaps.itertuples():
         numbers = [residue.seqid.num for residue in built.model[0][gap.chain]]
@@ -168,6 +170,20 @@ def test_without_a_sequence_residues_are_unknown(truth, density):
     assert "2 of them placed" in what["trace"]
     assert not len(found.gaps)
     assert "refine" not in what
+
+
+def test_names_that_nothing_bears_out_are_not_given(truth, density):
+    rng = np.random.default_rng(14)
+    other = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 40)) for _ in "ab"]
+    options = {"prepared": False, "refine": False, "progress": False}
+    options["prediction"] = stand_in(truth, density, rng)
+    sure = nb.map_to_model(density, other, **options)
+    assert {residue.name for chain in sure.model[0] for residue in chain} == {"UNK"}
+    assert sure.gaps.n.sum() == 80
+    assert sure.evaluate(truth).summary["matched"] > 90
+    assert "0 named by density" in sure.steps.what[0]
+    threaded = nb.map_to_model(density, other, sure=False, **options)
+    assert "UNK" not in {residue.name for chain in threaded.model[0] for residue in chain}
 
 
 def test_a_step_that_fails_is_told(truth, density, monkeypatch):

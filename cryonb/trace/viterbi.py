@@ -38,7 +38,7 @@ def best_path(model: ChainModel, codes: np.ndarray, *, rounds: int = 6) -> tuple
     codes : ndarray of int, shape (T,)
         Columns of `LETTERS`; 20 for an unknown residue.
     rounds : int
-        Times that prices are set; each costs two searches.
+        Times that prices are set; each costs three searches.
 
     Returns
     -------
@@ -49,15 +49,14 @@ def best_path(model: ChainModel, codes: np.ndarray, *, rounds: int = 6) -> tuple
     """
     price = np.zeros(len(model))
     bound, found = np.inf, Path(np.full(len(codes), -1, dtype=np.int64), -np.inf)
-    for turn in range(rounds + 1):
+    for _ in range(rounds + 1):
         free = search(model, codes, avoid=False, price=price)
         uses = np.bincount(free.states[free.states >= 0], minlength=len(model))
         bound = min(bound, free.log_probability + price @ (1 - uses))
         tried = [free] if uses.max() <= 1 else []
         if uses.max() > 1:
-            # From both ends at first, then by turns.
-            ends = (False, True) if turn == 0 else (turn % 2 == 0,)
-            tried = [search(model, codes, backward=end, price=price) for end in ends]
+            # By turns, a sequence and its reverse would be searched with different prices.
+            tried = [search(model, codes, backward=end, price=price) for end in (False, True)]
         found = max([found, *tried], key=lambda path: path.log_probability)
         if bound - found.log_probability < _SAME or np.isinf(found.log_probability):
             break

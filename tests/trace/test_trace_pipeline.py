@@ -63,6 +63,19 @@ def test_sequences_are_threaded(density, peaks, truth, tmp_path):
     assert "Cα atoms" in repr(found)
 
 
+def test_names_of_fragments_hold_the_threading(density, peaks, truth):
+    found = density.trace(sequences_of(truth), peaks=peaks)
+    assert found.named.named > 0.8
+    assert found.table.named.sum() == (found.named.residues.place >= 0).sum()
+    for chain, anchors in zip(found.chains, found.anchors, strict=True):
+        placed = np.flatnonzero(chain.states >= 0)
+        known = anchors[chain.states[placed]]
+        assert (known[known >= 0] == placed[known >= 0]).all()
+    plain = density.trace(sequences_of(truth), peaks=peaks, names=False)
+    assert plain.named is plain.anchors is None
+    assert plain.table.named.sum() == 0
+
+
 def test_chains_are_traced_without_a_sequence(density, peaks, truth):
     found = density.trace(peaks=peaks)
     comparison = found.evaluate(truth)
