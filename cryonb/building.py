@@ -185,13 +185,14 @@ def map_to_model(
     What it does not do: ligands, ions, waters (`m.add_waters`), glycans, nucleic acids, modified
     residues (their parents are built), alternative conformations, hydrogens. Where candidates
     are missing up to two residues in a row are bridged, and more are not built: with a sequence
-    they are listed in `gaps`, as is what has a place but no sure name. No loop is modelled without density, no terminus is added,
-    and no density is looked at again after the trace: a wrong trace stays wrong. At resolutions
-    coarser than about 4 Å, Cα atoms are not told apart, and side chains mostly not beyond 3.5 Å;
-    then what is built follows frequencies rather than the map. Peptides are planar, and geometry is
-    that of the fragments it was put together from, not idealised by a force field: let a refinement
-    program with a full set of restraints have the model before it is deposited. The confidence
-    ranks residues; it is no probability that they are right (see `cryonb.trace.posterior`).
+    they are listed in `gaps`, as is what has a place but no sure name. No loop is modelled without
+    density, no terminus is added, and no density is looked at again after the trace: a wrong trace
+    stays wrong. At resolutions coarser than about 4 Å, Cα atoms are not told apart, and side chains
+    mostly not beyond 3.5 Å; then few names are sure, and with `sure=False` what is built follows
+    frequencies rather than the map. Peptides are planar, and geometry is that of the fragments it
+    was put together from, not idealised by a force field: let a refinement program with a full set
+    of restraints have the model before it is deposited. The confidence ranks residues; it is no
+    probability that they are right (see `cryonb.trace.posterior`).
     """
     steps = _Steps(progress)
     sequences = _sequences(sequence)

@@ -10,15 +10,20 @@ from cryonb.trace.alignment import ChainAlignment, ca_structure
 
 __all__ = ["borne_out", "only_sure"]
 
-#: Å from one residue to the next one placed, with none, one or two left out between, at most: the
-#: reach of the alignment's steps and bridges.
-_REACH = (5.4, 7.5, 11.5)
+#: Å from one residue to the next one placed, with none or one left out between, at most: the reach
+#: of the alignment's steps and bridges.
+_REACH = (5.4, 7.5)
+#: Residues that are left out between one and the nearest that was named by density, at most. On 10
+#: measured and 9 simulated maps, of those with none 95 % were right, with one 75 %, with two 42 %.
+_LEFT_OUT = 1
 #: Fewer residues in a row that are left are no fragment.
 _SHORTEST = 3
 
 
 def borne_out(chain: ChainAlignment, anchors) -> np.ndarray:
-    """Tell which residues hang together, without a jump, with one that was named by density.
+    """Tell which residues hang together with one that was named by density.
+
+    No jump lies between the two, and no more than one residue that is left out.
 
     Parameters
     ----------
@@ -35,12 +40,14 @@ def borne_out(chain: ChainAlignment, anchors) -> np.ndarray:
     found = np.zeros(len(chain), dtype=bool)
     if not len(placed):
         return found
-    left_out = np.diff(placed) - 1
+    between = np.diff(placed) - 1
     apart = np.linalg.norm(np.diff(chain.positions[placed], axis=0), axis=1)
-    most = np.array([*_REACH, 0.0])[np.minimum(left_out, len(_REACH))]
-    piece = np.cumsum(np.append(0, apart > most))
-    sure = np.asarray(anchors)[chain.states[placed]] == placed
-    found[placed] = np.isin(piece, piece[sure])
+    most = np.array([*_REACH, 0.0])[np.minimum(between, len(_REACH))]
+    # A jump counts as more than may be left out.
+    left_out = np.cumsum(np.append(0, np.where(apart > most, _LEFT_OUT + 1, between)))
+    sure = left_out[np.asarray(anchors)[chain.states[placed]] == placed]
+    near = np.abs(left_out[:, None] - sure).min(axis=1, initial=_LEFT_OUT + 1)
+    found[placed] = near <= _LEFT_OUT
     return found
 
 
