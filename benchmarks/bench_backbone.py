@@ -203,7 +203,7 @@ def summarise(rows: pd.DataFrame, what: str) -> None:
         return
     if what == "names":
         print(rows.round(3).to_string(index=False))
-        kind = np.where(rows.map.str.startswith("scope"), "simulated", "measured")
+        kind = np.where(rows["map"].str.startswith("scope"), "simulated", "measured")
         for name, part in rows.groupby(kind):
             t = part.sum(numeric_only=True)
             print(
