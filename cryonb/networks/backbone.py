@@ -53,7 +53,7 @@ class Backbone(UNet):
 
     def forward(self, x):
         """Map density (n, 1, z, y, x) to logits (n, 27, z, y, x)."""
-        x = self.features(x)
+        x = self.features(self.copies(x))
         heat = self.head(functional.relu(self.near_atoms(x)))
         residue = self.residue(functional.relu(self.near_residue(x)))
         return torch.cat([to_voxels(heat), to_voxels(residue)], dim=1)

@@ -92,8 +92,11 @@ class UNet(nn.Module):
             power = functional.avg_pool3d(functional.pad(power, margin), kernel, 1)
         return power.sqrt()
 
-    def features(self, x):
-        """Map density (n, 1, z, y, x) to what the head sees, (n, width, z/2, y/2, x/2)."""
+    def copies(self, x):
+        """Map density (n, 1, z, y, x) to its 2³ blocks, twice: (n, 16, z/2, y/2, x/2).
+
+        As they are, and divided by their local r.m.s.
+        """
         x = x.clamp(-2.0, 8.0)
         n, _, z, y, w = x.shape
         blocks = x.reshape(n, z // 2, 2, y // 2, 2, w // 2, 2)
@@ -102,7 +105,11 @@ class UNet(nn.Module):
         x = torch.cat([blocks, levelled], dim=1)
         if x.device.type != "mps":
             x = x.contiguous(memory_format=torch.channels_last_3d)
-        x = functional.relu(self.entrance(x), inplace=True)
+        return x
+
+    def features(self, copies):
+        """Map `copies` to what the head sees, (n, width, z/2, y/2, x/2)."""
+        x = functional.relu(self.entrance(copies), inplace=True)
         kept = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
             x = block(x)
@@ -116,7 +123,7 @@ class UNet(nn.Module):
 
     def forward(self, x):
         """Map density (n, 1, z, y, x) to logits (n, classes, z, y, x)."""
-        return to_voxels(self.head(self.features(x)))
+        return to_voxels(self.head(self.features(self.copies(x))))
 
     @staticmethod
     def probabilities(logits):

@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional
 
 from cryonb.atoms import ROLES
-from cryonb.errors import CryonbError
 from cryonb.graph.match import first_of_groups, match_points
 from cryonb.graph.voxel_peaks import voxel_peaks
 from cryonb.grid import Grid
@@ -15,7 +14,7 @@ from cryonb.label.voxels import nearest_labels
 from cryonb.networks.backbone import HEAT, SECONDARY, Backbone
 from cryonb.train.library import UNLABELLED
 from cryonb.train.samples import IGNORED, Scenes, finish
-from cryonb.train.stage import CropStage, Training, mixed_samples, start_state
+from cryonb.train.stage import CropStage, Training, load_fitting, mixed_samples, start_state
 from cryonb.volume import CLASSES
 
 __all__ = ["BackboneTraining", "heat_maps", "loss_of", "peak_scores"]
@@ -80,7 +79,7 @@ class BackboneSamples(Scenes):
 
     def __getitem__(self, number: int):
         xs, ys, label = [], [], None
-        for rng, density, atoms in self.measurements(number):
+        for rng, density, atoms, _ in self.measurements(number):
             if label is None:
                 label = self._labels(atoms, density.shape)
             seen = label.copy()
@@ -177,10 +176,7 @@ class BackboneStage(CropStage):
         """
         network = Backbone(self.recipe.widths)
         if self.recipe.start:
-            mine = network.state_dict()
-            theirs = start_state(self.recipe)
-            fitting = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape}
-            network.load_state_dict(fitting, strict=False)
+            load_fitting(network, start_state(self.recipe))
         return network
 
     def loss(self, network, logits, y):
@@ -217,23 +213,12 @@ class BackboneStage(CropStage):
         }
 
 
-def _no_real_samples(*_, **__):
-    raise CryonbError(
-        "The backbone network is trained on simulated maps alone, but the recipe asks for real "
-        "ones; set real = 0."
-    )
-
-
 class BackboneTraining(Training):
     """Training of a `Backbone`."""
 
     def stages(self):
         """Give the only stage."""
-        if self.recipe.real > 0:
-            _no_real_samples()
-        self._stage = BackboneStage(
-            self.recipe, *mixed_samples(self, BackboneSamples, _no_real_samples)
-        )
+        self._stage = BackboneStage(self.recipe, *mixed_samples(self, BackboneSamples))
         yield self._stage
 
     def result(self):

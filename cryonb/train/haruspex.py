@@ -53,7 +53,7 @@ class AnnotatedSamples(Scenes):
 
     def __getitem__(self, number: int):
         xs, ys = [], []
-        for rng, density, atoms in self.measurements(number):
+        for rng, density, atoms, _ in self.measurements(number):
             # Within the box, x is the fastest index and (x, y, z) the order of points.
             position = atoms["position"][:, ::-1]
             volume = Volume(density, Grid(density.shape, (VOXEL,) * 3))

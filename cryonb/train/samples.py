@@ -181,6 +181,14 @@ class Scenes(torch.utils.data.Dataset):
         n_first = int(near[: len(first["element"])].sum())
         return {key: value[near] for key, value in columns.items()}, n_first
 
+    def conditions(self, rng: np.random.Generator) -> Experiment:
+        """Draw the conditions of one measurement."""
+        experiment = Experiment.draw(rng, finest=self.finest, coarsest=self.coarsest)
+        if self.clean and rng.random() < self.clean:
+            gaussian = bool(rng.random() < 0.5)
+            experiment = Experiment(experiment.resolution, gaussian=gaussian)
+        return experiment
+
     def measurements(self, number: int):
         """Measure scene `number`, `measured` times.
 
@@ -192,6 +200,8 @@ class Scenes(torch.utils.data.Dataset):
             What an experiment would give.
         atoms : dict of ndarray
             From `scene`.
+        experiment : Experiment
+            The conditions.
         """
         rng = np.random.default_rng((self.seed, number))
         atoms, n_first = self.scene(rng)
@@ -216,14 +226,11 @@ class Scenes(torch.utils.data.Dataset):
             widths=10,
         )[0]
         for _ in range(self.measured):
-            experiment = Experiment.draw(rng, finest=self.finest, coarsest=self.coarsest)
-            if self.clean and rng.random() < self.clean:
-                gaussian = bool(rng.random() < 0.5)
-                experiment = Experiment(experiment.resolution, gaussian=gaussian)
+            experiment = self.conditions(rng)
             # A zone mask mostly follows the first molecule and cuts through its neighbour.
             kept = index if rng.random() < 0.3 else index[:n_first]
             density = observe(coefficients, shape, size, experiment, rng, index=kept).numpy()
-            yield rng, density, atoms
+            yield rng, density, atoms, experiment
 
 
 class SimulatedSamples(Scenes):
@@ -231,7 +238,7 @@ class SimulatedSamples(Scenes):
 
     def __getitem__(self, number: int):
         xs, ys, label = [], [], None
-        for rng, density, atoms in self.measurements(number):
+        for rng, density, atoms, _ in self.measurements(number):
             if label is None:
                 marks = atoms["label"] != UNLABELLED
                 label = paint(atoms["position"][marks], atoms["label"][marks], density.shape)

@@ -18,8 +18,8 @@ from cryonb.train.recipe import NetworkRecipe, Recipe
 from cryonb.train.samples import IGNORED, Mixture, structure_weights
 
 __all__ = [
-    "CropStage", "Stage", "Training", "data_folder", "mixed_samples", "prepare_library",
-    "real_table", "scores_of", "start_state",
+    "CropStage", "Stage", "Training", "data_folder", "load_fitting", "mixed_samples",
+    "prepare_library", "real_table", "scores_of", "start_state",
 ]  # fmt: skip
 
 
@@ -252,23 +252,40 @@ def start_state(recipe: NetworkRecipe) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)["average"]
 
 
-def mixed_samples(training: Training, simulated: type, real):
+def load_fitting(network: torch.nn.Module, state: dict) -> None:
+    """Give a network those tensors of another's state that it has by name and shape."""
+    mine = network.state_dict()
+    fitting = {k: v for k, v in state.items() if k in mine and v.shape == mine[k].shape}
+    network.load_state_dict(fitting, strict=False)
+
+
+def mixed_samples(training: Training, simulated, real=None):
     """Make the samples that a `CropStage` learns from, and those that judge it.
 
     Parameters
     ----------
     training : Training
         Its recipe has edge, measured, finest, coarsest, clean and real.
-    simulated : type
+    simulated : callable
         A kind of `Scenes`.
-    real : callable
+    real : callable, optional
         Makes crops of real maps from the folder and the rows of its index.
 
     Returns
     -------
     samples, validation : Dataset
+
+    Raises
+    ------
+    CryonbError
+        If the recipe asks for real maps, and there is no `real`.
     """
     recipe = training.recipe
+    if recipe.real > 0 and real is None:
+        raise CryonbError(
+            f"A network of the architecture {recipe.architecture!r} is trained on simulated maps "
+            "alone, but the recipe asks for real ones; set real = 0."
+        )
     library, train = prepare_library(recipe, training.run, training.progress)
     weight = structure_weights(library.files)
     options = {"edge": recipe.edge, "measured": recipe.measured}
