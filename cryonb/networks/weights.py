@@ -19,7 +19,8 @@ __all__ = [
 ]  # fmt: skip
 
 _ARCHITECTURES = {"unet": "UNet", "haruspex": "Haruspex", "emap2sec": "Emap2sec",
-                  "cryo2struct": "Cryo2Struct", "backbone": "Backbone"}  # fmt: skip
+                  "cryo2struct": "Cryo2Struct", "backbone": "Backbone",
+                  "enhance": "Enhance"}  # fmt: skip
 _FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 

@@ -26,7 +26,8 @@ from cryonb.train.stage import Stage
 __all__ = ["train_network"]
 
 _TRAININGS = {"unet": "UNetTraining", "emap2sec": "Emap2secTraining",
-              "haruspex": "HaruspexTraining", "backbone": "BackboneTraining"}  # fmt: skip
+              "haruspex": "HaruspexTraining", "backbone": "BackboneTraining",
+              "enhance": "EnhanceTraining"}  # fmt: skip
 
 
 def _save_checkpoint(path: Path, **state) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryonb.errors import CryonbError
 
 __all__ = [
-    "BackboneRecipe", "CropRecipe", "Emap2secRecipe", "HaruspexRecipe", "NetworkRecipe", "Recipe",
-    "ResidueTypesRecipe", "UNetRecipe",
+    "BackboneRecipe", "CropRecipe", "Emap2secRecipe", "EnhanceRecipe", "HaruspexRecipe",
+    "NetworkRecipe", "Recipe", "ResidueTypesRecipe", "UNetRecipe",
 ]  # fmt: skip
 
 
@@ -24,7 +24,7 @@ class Recipe:
     name : str
         Of the weights.
     architecture : str
-        "unet", "emap2sec", "haruspex", "backbone" or "residue-types".
+        "unet", "emap2sec", "haruspex", "backbone", "enhance" or "residue-types".
     data : str
         Folder with `structures/` and `maps/`; "" means the environment variable CRYONB_DATA, and
         for networks "phantoms" that the random compositions are all there is, a fifth of them for
@@ -331,6 +331,34 @@ class BackboneRecipe(CropRecipe):
 
 
 @dataclass(frozen=True)
+class EnhanceRecipe(CropRecipe):
+    """Settings for the network that enhances maps, on simulated maps.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of its U-Net.
+    sharpest : float
+        Å: finer maps are taught the target of this resolution, since humps that are narrower than
+        its 0.6 Å are not held by voxels of 1 Å.
+    epsilon : float
+        Of the structural similarity, in squared density of the target. The paper's 10⁻⁶ teaches
+        nothing where the target is empty, which crops with positive values always are not there.
+    empty : float
+        Share of measurements that are of noise alone, whose target is zero.
+    """
+
+    name: str = "enhance"
+    architecture: str = "enhance"
+    finest: float = 1.8
+    coarsest: float = 7.5
+    widths: tuple[int, ...] = (32, 64, 48)
+    sharpest: float = 2.5
+    epsilon: float = 1e-3
+    empty: float = 0.06
+
+
+@dataclass(frozen=True)
 class ResidueTypesRecipe(Recipe):
     """Settings for the classifiers of residue types and chain directions, on simulated maps.
 
@@ -373,4 +401,5 @@ class ResidueTypesRecipe(Recipe):
 
 
 _KINDS = {"unet": UNetRecipe, "emap2sec": Emap2secRecipe, "haruspex": HaruspexRecipe,
-          "backbone": BackboneRecipe, "residue-types": ResidueTypesRecipe}  # fmt: skip
+          "backbone": BackboneRecipe, "enhance": EnhanceRecipe,
+          "residue-types": ResidueTypesRecipe}  # fmt: skip
