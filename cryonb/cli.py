@@ -72,6 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--local", action="store_true", help="also window by window")
     sub.add_argument("--out", help="file to write (default: NAME_sharpened.mrc)")
     sub.add_argument("--plot", help="picture of what decided, as PNG")
+    sub = command("enhance", commands.enhance, "predict the density that a model would give")
+    with_map(sub)
+    sub.add_argument("--resolution", type=float, help="in Å (default: 2.2); finer detail is cut")
+    sub.add_argument(
+        "--on", choices=["input", "network"], default="input",
+        help="on the map's own grid, or the network's voxels of 1 Å (default: %(default)s)",
+    )  # fmt: skip
+    sub.add_argument("--weights", default="enhance", help="of the network: .safetensors")
+    sub.add_argument("--out", help="file to write (default: NAME_enhanced.mrc)")
+    with_device(sub)
     sub = command(
         "local-resolution", commands.local_resolution, "map the resolution of two half maps"
     )

@@ -13,8 +13,8 @@ from cryonb.files.atomic import written_beside
 
 __all__ = [
     "box", "build", "build_dataset", "combine", "dataset_statistics", "demo", "difference",
-    "evaluate", "fetch", "find_entries", "import_weights", "info", "local_resolution", "predict",
-    "prepare", "sharpen", "symmetry", "train", "validate_dataset", "waters",
+    "enhance", "evaluate", "fetch", "find_entries", "import_weights", "info", "local_resolution",
+    "predict", "prepare", "sharpen", "symmetry", "train", "validate_dataset", "waters",
 ]  # fmt: skip
 
 
@@ -274,6 +274,17 @@ def sharpen(arguments) -> None:
     print(f"wrote {made.map.save(out)}")
     if arguments.plot:
         _save_picture(made.plot(), Path(arguments.plot))
+
+
+def enhance(arguments) -> None:
+    """Write the density that a model would give, as predicted from a map."""
+    import cryonb as nb
+
+    m = nb.open_map(arguments.map, frame=arguments.frame, resolution=arguments.resolution)
+    made = m.enhance(on=arguments.on, weights=arguments.weights, device=arguments.device)
+    print("enhanced density is a prediction: judge and refine models by the map itself")
+    out = Path(arguments.out or f"{m.name or 'map'}_enhanced.mrc")
+    print(f"wrote {made.save(out)}")
 
 
 def symmetry(arguments) -> None:

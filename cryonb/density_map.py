@@ -344,6 +344,16 @@ class DensityMap(Volume):
 
         return BackboneMap(**vars(predict_backbone(self, **options)))
 
+    def enhance(self, **options) -> DensityMap:
+        """Predict the density that a model would give: see `cryonb.predict.enhance.enhance`.
+
+        Enhanced density is a prediction, not a measurement: look at it, build in it, but judge and
+        refine a model by the map itself. The contour level, given in the old units, is dropped.
+        """
+        from cryonb.predict.enhance import enhance
+
+        return enhance(self, **options)
+
     def trace(self, sequence=None, **options) -> TracedModel:
         """Trace Cα chains, with a sequence or without: see `cryonb.trace.pipeline.trace`.
 

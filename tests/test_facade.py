@@ -179,7 +179,8 @@ def test_shipped_weights_say_where_they_come_from(name):
 
 
 def test_shipped_weights_are_few_and_small():
-    assert {"unet", "haruspex", "emap2sec_6A", "emap2sec-dense_10A"} <= set(weights.shipped_names())
+    names = {"unet", "haruspex", "emap2sec_6A", "emap2sec-dense_10A", "backbone", "enhance"}
+    assert names <= set(weights.shipped_names())
     sizes = {path.name: path.stat().st_size for path in weights._FOLDER.glob("*.safetensors")}
     assert sum(sizes.values()) < 40e6, sizes
     assert json.loads((weights._FOLDER / "haruspex.json").read_text())["parameters"] == 6_034_756

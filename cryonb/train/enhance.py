@@ -1,8 +1,8 @@
 """Training of the network that enhances maps, on simulated maps.
 
-After EMReady (He, Li & Huang, Nature Communications 2023, 14, 3217). From there: voxels of 1 Å, the
-target (equation 1) at the map's own resolution, the loss (equations 2 to 6), crops of 48 voxels,
-turns by 90°, one scale for a whole map. On purpose not from there:
+After EMReady (Nature Communications 2023, 10.1038/s41467-023-39031-1). From there: voxels of 1 Å,
+the target (equation 1) at the map's own resolution, the loss (equations 2 to 6), crops of 48
+voxels, turns by 90°, one scale for a whole map. On purpose not from there:
 
 * Maps are simulated, none is real, so that every real map is a test.
 * The network is our U-Net, and begins with layers that learnt secondary structure.
