@@ -80,6 +80,10 @@ def enhance(
     wherever atoms move, and CC_mask, which compares with that, can become worse. What a mask has
     cut away is not brought back.
 
+    The training knows noise, but no belts of detergent or lipid: smooth density around a protein is
+    taken for molecule and made stronger. On 8 simulated maps a belt with 0.27 of the density at the
+    atoms came out with 0.74 of theirs. Mask such density away before.
+
     On 28 held-out simulated maps of 2.5 to 7 Å the correlation with the target rises from 0.887 to
     0.928, and the FSC falls to 0.5 at 3.68 instead of 4.06 Å. On 19 measured maps to 4.5 Å, most of
     them cut out around the model, CC_box rises from 0.686 to 0.751 (`sharpen`: 0.652) and CC_mask
