@@ -17,7 +17,8 @@ from cryonb.process.level import noise_level
 from cryonb.process.operators import dense_voxels, directions
 from cryonb.volume import Volume
 
-__all__ = ["Agreement", "Tube", "find_tube", "least_squares_of", "unit_moves"]
+__all__ = ["Agreement", "Tube", "find_tube", "least_squares_of", "unit_moves",
+           "without_specks"]  # fmt: skip
 
 #: Points at which maps are compared at last; at first a quarter of them.
 _MANY = 24000
@@ -95,7 +96,7 @@ def find_tube(
     if not anyway and not _spans(volume):
         return nothing
     soft = softened(volume, resolution, max(3 * resolution, 10.0))
-    soft, level = _without_specks(soft)
+    soft, level = without_specks(soft)
     index, value = dense_voxels(soft, level, 20000)
     if len(index) < 100:
         return nothing
@@ -142,7 +143,7 @@ def _filled(points: np.ndarray, voxel_size) -> np.ndarray:
     return points[which] + rng.uniform(-0.5, 0.5, (_MANY, 3)) * voxel_size
 
 
-def _without_specks(soft: Volume) -> tuple[Volume, float]:
+def without_specks(soft: Volume) -> tuple[Volume, float]:
     """Set to zero what is below the noise level, or in a small piece; and give the level."""
     level = noise_level(soft.values)
     pieces, _ = label(soft.values > level)

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from cryonb.errors import CryonbError
-from cryonb.process.blur import softened
+from cryonb.process.blur import blurred, softened
 from cryonb.process.checks import require_density
+from cryonb.process.helical_axis import without_specks
 from cryonb.process.helical_search import find_helix
 from cryonb.process.level import noise_level
 from cryonb.process.operators import TRIED, Symmetry, dense_voxels
@@ -86,7 +87,7 @@ def find_symmetry(
         helix, screws = find_helix(volume, known, least=least, anyway=bool(helical))
     if helix is not None:
         return helix
-    dense = _dense_part(volume, level, margin=known)
+    dense = _dense_part(volume, level, known)
     index, value = dense_voxels(dense, level, 20000)
     points = dense.grid.to_points(index)
     centre = (points * value[:, None]).sum(axis=0) / value.sum()
@@ -110,13 +111,19 @@ def _score(group) -> float:
     return group[3] * np.sqrt(len(group[1]))
 
 
-def _dense_part(volume: Volume, level: float, margin: float) -> Volume:
-    """The box of what is above a level, with the rest set to zero."""
-    above = volume.values > level
+def _dense_part(volume: Volume, level: float, known: float) -> Volume:
+    """The box of the molecule's densities above a level, with the rest set to zero.
+
+    Specks of noise all over a box would have the symmetry of the box. Blurred, they are gone.
+    """
+    soft, _ = without_specks(blurred(volume, known, max(3 * known, 10.0)))
+    above = (volume.values > level) & (soft.values > 0)
+    if not above.any():
+        above = volume.values > level
     first, last = [], []
     for axis, n in enumerate(volume.shape):
         planes = np.flatnonzero(above.any(axis=tuple({0, 1, 2} - {axis})))
-        steps = int(np.ceil(margin / volume.voxel_size[2 - axis]))
+        steps = int(np.ceil(known / volume.voxel_size[2 - axis]))
         first.append(max(planes[0] - steps, 0))
         last.append(min(planes[-1] + steps + 1, n))
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
