@@ -18,8 +18,8 @@ Measured (Å r.m.s., before to after): at 3 Å smooth 0.3 to 0.21, 0.5 to 0.23, 
 (0.15 when bonds and angles are mended, before the map has a say) and 0.5 to 0.26; at 4 Å smooth
 0.5 to 0.27, random 0.3 to 0.20. With the truth's own geometry as reference and weights of 0.03,
 0.1, 0.3 and 1, random 0.3 goes to 0.12, 0.15, 0.18 and 0.22 at 3 Å: what noise leaves. Deposited
-models at 1.75, 3.64 and 3.8 Å (20026, 5925, 5830): drift 0.05, 0.37 and 0.15, smooth 0.5 to 0.15,
-0.48 and 0.38.
+models at 1.75, 2.6, 3.64, 3.8 and 3.9 Å (20026, 6272, 5925, 5830, 30342): drift 0.05, 0.11, 0.37,
+0.15 and 0.14, smooth 0.5 to 0.15, 0.25, 0.48, 0.38 and 0.44.
 
 With --rows, a run that was cut off goes on. CPU seconds are of one thread, for one refinement.
 """
