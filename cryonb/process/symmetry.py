@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from cryonb.errors import CryonbError
+from cryonb.grid import Grid
 from cryonb.process.blur import blurred, softened
 from cryonb.process.checks import require_density
 from cryonb.process.helical_axis import without_specks
@@ -26,13 +27,18 @@ __all__ = ["find_symmetry"]
 _FEW, _MANY = 800, 4000
 #: A group whose operations agree less than this part of `least` on the coarse map is given up.
 _HOPELESS = 0.8
+#: Axes fit in several ways if what is left differs by no more than this (about 6°).
+_TIE = 0.1
+#: What point groups and helices must reach.
+_LEAST, _LEAST_HELIX = 0.8, 0.75
 #: Operations of a group that decide where it stands: some generate the rest.
 _GENERATING = 6
 
 
 def find_symmetry(
     volume: Volume, *, resolution: float | None = None, contour: float | None = None,
-    least: float = 0.75, orders=range(2, 15), helical: bool | None = None, progress: bool = True,
+    least: float | None = None, orders=range(2, 15), helical: bool | None = None,
+    progress: bool = True,
 ) -> Symmetry:  # fmt: skip
     """Find the point group of a map, or its helical symmetry, about any axes and centre.
 
@@ -44,8 +50,11 @@ def find_symmetry(
         Å; that which a `DensityMap` knows by default, else twice the voxel size.
     contour : float, optional
         What is below it counts as empty; estimated from the noise by default.
-    least : float
-        Correlation that every operation of an accepted group must reach.
+    least : float, optional
+        Correlation that every operation of an accepted symmetry must reach: by default 0.8 of a
+        point group, 0.75 of a helix. With noise as strong as the density, groups that are not there
+        reach 0.76, and those that are 0.85 and more (`benchmarks/bench_symmetry.py`); on measured
+        maps symmetries have more than 0.95.
     orders : iterable of int
         Orders of axes that are tried.
     helical : bool, optional
@@ -84,9 +93,12 @@ def find_symmetry(
     known = resolution or getattr(volume, "resolution", None) or 2 * max(volume.voxel_size)
     helix, screws = None, []
     if helical is not False:
-        helix, screws = find_helix(volume, known, least=least, anyway=bool(helical))
+        helix, screws = find_helix(
+            volume, known, least=_LEAST_HELIX if least is None else least, anyway=bool(helical)
+        )
     if helix is not None:
         return helix
+    least = _LEAST if least is None else least
     dense = _dense_part(volume, level, known)
     index, value = dense_voxels(dense, level, 20000)
     points = dense.grid.to_points(index)
@@ -116,10 +128,9 @@ def _dense_part(volume: Volume, level: float, known: float) -> Volume:
 
     Specks of noise all over a box would have the symmetry of the box. Blurred, they are gone.
     """
-    soft, _ = without_specks(blurred(volume, known, max(3 * known, 10.0)))
-    above = (volume.values > level) & (soft.values > 0)
-    if not above.any():
-        above = volume.values > level
+    above = volume.values > level
+    molecule = above & _molecule(volume, known)
+    above = molecule if molecule.any() else above
     first, last = [], []
     for axis, n in enumerate(volume.shape):
         planes = np.flatnonzero(above.any(axis=tuple({0, 1, 2} - {axis})))
@@ -129,6 +140,21 @@ def _dense_part(volume: Volume, level: float, known: float) -> Volume:
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
     values = np.where(above[box], volume.values[box], np.float32(0))
     return Volume(values, volume.grid.crop(first, values.shape))
+
+
+def _molecule(volume: Volume, known: float) -> np.ndarray:
+    """Which voxels have density around them in a blurred map, on blocks of a few voxels."""
+    target = max(3 * known, 10.0)
+    k = max(int(target / 3 / max(volume.voxel_size)), 1)
+    blocks = np.pad(volume.values, [(0, -n % k) for n in volume.shape])
+    z, y, x = (n // k for n in blocks.shape)
+    blocks = blocks.reshape(z, k, y, k, x, k).mean(axis=(1, 3, 5))
+    grid = Grid(blocks.shape, tuple(k * step for step in volume.voxel_size))
+    soft, _ = without_specks(blurred(Volume(blocks, grid), known, target))
+    found = soft.values > 0
+    for axis, n in enumerate(volume.shape):
+        found = np.repeat(found, k, axis=axis).take(range(n), axis=axis) if k > 1 else found
+    return found
 
 
 def _compared(dense: Volume, known: float, coarse, groups, centre, least: float):
@@ -215,17 +241,25 @@ def _candidate_groups(axes, least: float):
                 wanted, standard = (first, second), (z, np.array([1.0, 0.0, 0.0]))
             else:
                 wanted, standard = zip(first, second, strict=True)
-            yield name, _aligned(wanted, standard)
+            turns = _aligned(wanted, standard)
+            # Of a dihedral group all are the same.
+            for turn in turns[:1] if name[0] == "D" else turns:
+                yield name, turn
 
 
-def _aligned(wanted, standard) -> np.ndarray:
-    """Rotation that brings two standard axes to two found ones, either of whose ends may be up."""
-    ends = [(1, 1), (1, -1)]
+def _aligned(wanted, standard) -> list[np.ndarray]:
+    """Rotations that bring two standard axes to two found ones, either of whose ends may be up.
+
+    Two ways at least fit, and four where the axes are perpendicular. A cubic group may be right in
+    one of them alone.
+    """
+    ends = product((1, -1), (1, -1))
     fits = [
-        Rotation.align_vectors([wanted[0], sign * np.asarray(wanted[1])], standard)
-        for _, sign in ends
+        Rotation.align_vectors([a * np.asarray(wanted[0]), b * np.asarray(wanted[1])], standard)
+        for a, b in ends
     ]
-    return min(fits, key=lambda one: one[1])[0].as_matrix()
+    least = min(rest for _, rest in fits)
+    return [turn.as_matrix() for turn, rest in fits if rest < least + _TIE]
 
 
 def _matching_pair(name: str, a: int, b: int, angle: float):
