@@ -11,6 +11,7 @@ import numpy as np
 from cryonb.errors import WeightsError
 from cryonb.files.atomic import written_beside
 from cryonb.process.level import density_scale
+from cryonb.process.level_spectrum import level_spectrum
 from cryonb.volume import CLASSES
 
 __all__ = [
@@ -128,7 +129,9 @@ class LoadedNetwork:
         self.multiple = int(network.multiple)
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
-        """Scale a whole map as in training: divided by its `density_scale`."""
+        """Make a whole map what training showed: levelled or not, over its `density_scale`."""
+        if self.description.get("levelled"):
+            values = level_spectrum(values, (self.voxel_size,) * 3)
         scale = density_scale(values)
         return values / np.float32(scale) if scale > 0 else values
 

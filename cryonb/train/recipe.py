@@ -189,6 +189,8 @@ class UNetRecipe(CropRecipe):
         Of background, helix, strand, coil, nucleotide in the cross-entropy.
     dice : float
         Weight of the soft Dice loss.
+    levelled : bool
+        Whether maps are given one falloff first (`cryonb.process.level_spectrum`).
     """
 
     name: str = "unet"
@@ -197,6 +199,7 @@ class UNetRecipe(CropRecipe):
     widths: tuple[int, ...] = (32, 64, 128, 192)
     class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
     dice: float = 0.5
+    levelled: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from cryonb.grid import Grid
 from cryonb.label.voxels import nearest_labels
 from cryonb.process.level import density_scale
+from cryonb.process.level_spectrum import level_spectrum
 from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
 from cryonb.simulate.structure_factors import structure_factors
 from cryonb.train.library import UNLABELLED, Library
@@ -234,7 +235,17 @@ class Scenes(torch.utils.data.Dataset):
 
 
 class SimulatedSamples(Scenes):
-    """Crops of simulated maps on 1 Å voxels, labelled in five classes."""
+    """Crops of simulated maps on 1 Å voxels, labelled in five classes.
+
+    Parameters
+    ----------
+    levelled : bool
+        Whether the maps are given one falloff (`cryonb.process.level_spectrum`).
+    """
+
+    def __init__(self, library, weight, *, levelled: bool = False, **options):
+        super().__init__(library, weight, **options)
+        self.levelled = levelled
 
     def __getitem__(self, number: int):
         xs, ys, label = [], [], None
@@ -243,6 +254,8 @@ class SimulatedSamples(Scenes):
                 marks = atoms["label"] != UNLABELLED
                 label = paint(atoms["position"][marks], atoms["label"][marks], density.shape)
             seen = np.where((label > 0) & (label != IGNORED) & (density == 0), IGNORED, label)
+            if self.levelled:
+                density = level_spectrum(density, pad=False)
             x, y = finish(rng, density, seen.astype(np.uint8), self.edge)
             xs.append(x)
             ys.append(y)
@@ -318,8 +331,8 @@ class RealMap:
     label: np.ndarray
 
 
-def real_maps(folder, table) -> list[RealMap]:
-    """Read maps and models of a table (columns map, model) into memory."""
+def real_maps(folder, table, *, levelled: bool = False) -> list[RealMap]:
+    """Read maps and models of a table (columns map, model), given one falloff or not."""
     from scipy.ndimage import spline_filter
 
     from cryonb.files.model import read_model
@@ -330,14 +343,13 @@ def real_maps(folder, table) -> list[RealMap]:
     folder, maps = Path(folder), []
     for row in table.itertuples():
         volume = resample(read_map(folder / row.map), 1.0)
+        values = level_spectrum(volume.values) if levelled else volume.values
         columns = model_columns(read_model(folder / row.model))
         marks = columns["label"] != UNLABELLED
         maps.append(
             RealMap(
                 name=row.map,
-                spline=spline_filter(volume.values / density_scale(volume.values)).astype(
-                    np.float32
-                ),
+                spline=spline_filter(values / density_scale(values)).astype(np.float32),
                 index=volume.grid.to_index(columns["position"][marks]).astype(np.float32),
                 label=columns["label"][marks],
             )
@@ -354,10 +366,12 @@ class RealSamples(torch.utils.data.Dataset):
         Drawn in proportion to the square root of their labelled atoms.
     seed, edge, measured : int
         As in `SimulatedSamples`.
+    levelled : bool
+        Whether the maps have one falloff already.
     """
 
-    def __init__(self, maps, *, seed: int, edge: int = 48, measured: int = 3):
-        self.maps = maps
+    def __init__(self, maps, *, seed: int, edge: int = 48, measured: int = 3, levelled=False):
+        self.maps, self.levelled = maps, levelled
         weight = np.sqrt([len(entry.label) for entry in maps])
         self.weight = weight / weight.sum()
         self.seed, self.edge, self.measured = seed, edge, measured
@@ -386,7 +400,8 @@ class RealSamples(torch.utils.data.Dataset):
         index = (entry.index - centre) @ turn + middle
         label = paint(index, entry.label, shape)
         s2 = _S2.setdefault(self.box, _box_s2(self.box))
-        blur = rng.uniform(-30, 80)
+        # Maps with one falloff need no other.
+        blur = 0.0 if self.levelled else rng.uniform(-30, 80)
         blurred = np.fft.rfftn(density) * np.exp(-blur * s2 / 4)
         density = np.fft.irfftn(blurred, s=shape, axes=(0, 1, 2)).astype(np.float32)
         # Density without a model may well be structure that nobody built.

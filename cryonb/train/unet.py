@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn import functional
 
@@ -61,8 +63,8 @@ class UNetStage(CropStage):
         return loss_of(logits, y, weight, self.recipe.dice)
 
 
-def _real_samples(folder, table, **options):
-    return RealSamples(real_maps(folder, table), **options)
+def _real_samples(folder, table, *, levelled: bool, **options):
+    return RealSamples(real_maps(folder, table, levelled=levelled), levelled=levelled, **options)
 
 
 class UNetTraining(Training):
@@ -70,10 +72,13 @@ class UNetTraining(Training):
 
     def stages(self):
         """Give the only stage."""
-        self._stage = UNetStage(self.recipe, *mixed_samples(self, SimulatedSamples, _real_samples))
+        kinds = (partial(kind, levelled=self.recipe.levelled)
+                 for kind in (SimulatedSamples, _real_samples))  # fmt: skip
+        self._stage = UNetStage(self.recipe, *mixed_samples(self, *kinds))
         yield self._stage
 
     def result(self):
         """Give the averaged network and its description."""
         about = {"classes": list(CLASSES), "voxel_size": 1.0, "rim": RIM}
+        about["levelled"] = self.recipe.levelled
         return self._stage.trained, about
