@@ -48,6 +48,9 @@ class UNet(nn.Module):
     local : int
         Half-width in voxels of the entrance grid of the window whose r.m.s. the second copy of
         the density is divided by: weak regions are seen at the same height as strong ones.
+    extra : int
+        Residual blocks on the grid of 2 Å beyond the one on the way down, and as many on the way
+        up. They begin as identities, so that a network without them can be gone on with.
 
     Notes
     -----
@@ -55,8 +58,9 @@ class UNet(nn.Module):
     Output: logits (n, classes, z, y, x).
     """
 
-    def __init__(self, classes: int = 5, widths=(32, 64, 128, 192), local: int = 5):
+    def __init__(self, classes: int = 5, widths=(32, 64, 128, 192), local: int = 5, extra: int = 0):
         super().__init__()
+        self.extra = extra
         self.classes = classes
         self.widths = tuple(widths)
         self.local = local
@@ -72,12 +76,18 @@ class UNet(nn.Module):
         )
         self.merges = nn.ModuleList(nn.Conv3d(2 * width, width, 1) for width in widths[:-1])
         self.up_blocks = nn.ModuleList(_Residual(width) for width in widths[:-1])
+        self.more_down, self.more_up = (
+            nn.ModuleList(_Residual(widths[0]) for _ in range(extra)) for _ in range(2)
+        )
+        for block in (*self.more_down, *self.more_up):
+            nn.init.zeros_(block.norm2.weight)
         self.head = nn.Conv3d(widths[0], 8 * classes, 1)
 
     @property
     def options(self) -> dict:
         """Arguments that make this network again."""
-        return {"classes": self.classes, "widths": list(self.widths), "local": self.local}
+        return {"classes": self.classes, "widths": list(self.widths), "local": self.local,
+                "extra": self.extra}  # fmt: skip
 
     def _local_rms(self, blocks):
         """Root mean square of the density in a smooth window, (n, 1, z, y, x)."""
@@ -110,6 +120,8 @@ class UNet(nn.Module):
     def features(self, copies):
         """Map `copies` to what the head sees, (n, width, z/2, y/2, x/2)."""
         x = functional.relu(self.entrance(copies), inplace=True)
+        for block in self.more_down:
+            x = block(x)
         kept = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
             x = block(x)
@@ -119,6 +131,8 @@ class UNet(nn.Module):
         for level in reversed(range(len(kept))):
             x = torch.cat([kept[level], self.ups[level](x)], dim=1)
             x = self.up_blocks[level](functional.relu(self.merges[level](x), inplace=True))
+        for block in self.more_up:
+            x = block(x)
         return x
 
     def forward(self, x):

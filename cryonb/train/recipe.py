@@ -191,6 +191,8 @@ class UNetRecipe(CropRecipe):
         Weight of the soft Dice loss.
     levelled : bool
         Whether maps are given one falloff first (`cryonb.process.level_spectrum`).
+    extra : int
+        Of the U-Net's residual blocks on the grid of 2 Å, see `cryonb.networks.unet.UNet`.
     """
 
     name: str = "unet"
@@ -200,6 +202,7 @@ class UNetRecipe(CropRecipe):
     class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
     dice: float = 0.5
     levelled: bool = False
+    extra: int = 0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class UNetStage(CropStage):
 
     def network(self):
         """Make the network, from random weights or those that the recipe names."""
-        network = UNet(len(CLASSES), self.recipe.widths)
+        network = UNet(len(CLASSES), self.recipe.widths, extra=self.recipe.extra)
         if self.recipe.start:
             network.load_state_dict(start_state(self.recipe), strict=False)
         return network

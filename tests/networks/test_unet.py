@@ -75,3 +75,17 @@ def test_damaged_or_missing_weights_are_refused(small, tmp_path):
         load_network(path)
     with pytest.raises(WeightsError, match="not found"):
         load_network("nothing")
+
+
+def test_extra_blocks_begin_as_identities():
+    torch.manual_seed(0)
+    plain = UNet(5, (8, 16))
+    deeper = UNet(5, (8, 16), extra=2)
+    lacking = deeper.load_state_dict(plain.state_dict(), strict=False)
+    assert not lacking.unexpected_keys
+    assert all(key.startswith(("more_down", "more_up")) for key in lacking.missing_keys)
+    x = torch.rand(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(plain.eval()(x), deeper.eval()(x))
+    again = UNet(**deeper.options)
+    assert [p.shape for p in again.parameters()] == [p.shape for p in deeper.parameters()]
