@@ -7,9 +7,9 @@ model. Simulated: crops of the same models, measured as `cryonb.train.samples` d
 resolution. Each crop gives a row of statistics; densities are parts of `density_scale`. Printed
 are, for each statistic, the medians of both, where the measured crops of a map lie among its
 simulated ones (mean over maps of the quantile; 0.5 is the middle), and how far from the middle they
-lie on the average over maps (0: as expected of the same distribution, half; 1: always beyond). At the end,
-how well a forest of trees that has seen the other maps tells measured crops from simulated ones
-(area under the curve; 0.5: not at all), and what it looks at.
+lie on the average over maps (0: as expected of the same distribution, half; 1: always beyond). At
+the end, how well a forest of trees that has seen the other maps tells measured crops from simulated
+ones (area under the curve; 0.5: not at all), and what it looks at.
 """
 
 import argparse
