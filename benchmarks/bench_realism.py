@@ -138,7 +138,7 @@ def main() -> None:
                 found.append(about | {"real": True} | row)
             scenes = Scenes(library, [1.0], seed=1, edge=BOX - 16, measured=4, finest=d, coarsest=d)
             for number in range(-(-options.draws // 4)):
-                for _, density, part in scenes.measurements(number):
+                for _, density, part, _ in scenes.measurements(number):
                     try:
                         row = statistics(density, part, d, library.coefficients)
                     except ValueError:

@@ -164,6 +164,8 @@ class CropRecipe(NetworkRecipe):
         Between which the resolution of simulated maps is drawn, in Å.
     clean : float
         Share of simulated maps without noise, solvent and mask.
+    belts : float
+        Share of simulated scenes with a belt of detergent or lipid (`cryonb.train.belts`).
     real : float
         Share of scenes that are crops of real maps.
     """
@@ -174,6 +176,7 @@ class CropRecipe(NetworkRecipe):
     finest: float = 1.6
     coarsest: float = 10.5
     clean: float = 0.0
+    belts: float = 0.0
     real: float = 0.0
 
 

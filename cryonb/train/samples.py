@@ -19,6 +19,7 @@ from cryonb.process.level import density_scale
 from cryonb.process.level_spectrum import level_spectrum
 from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
 from cryonb.simulate.structure_factors import structure_factors
+from cryonb.train.belts import belt
 from cryonb.train.library import UNLABELLED, Library
 
 __all__ = [
@@ -118,6 +119,8 @@ class Scenes(torch.utils.data.Dataset):
         Between which the resolution of the maps is drawn, in Å.
     clean : float
         Share of maps without noise, solvent and mask.
+    belts : float
+        Share of scenes with a belt of detergent or lipid around the molecules.
     """
 
     #: Å a voxel.
@@ -125,10 +128,10 @@ class Scenes(torch.utils.data.Dataset):
 
     def __init__(
         self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3,
-        finest: float = 1.6, coarsest: float = 10.5, clean: float = 0.0,
+        finest: float = 1.6, coarsest: float = 10.5, clean: float = 0.0, belts: float = 0.0,
     ):  # fmt: skip
         self.library = library
-        self.finest, self.coarsest, self.clean = finest, coarsest, clean
+        self.finest, self.coarsest, self.clean, self.belts = finest, coarsest, clean, belts
         self.weight = np.asarray(weight, dtype=np.float64) / np.sum(weight)
         self.seed, self.edge, self.measured = seed, edge, measured
         self.box = edge + 16
@@ -226,6 +229,9 @@ class Scenes(torch.utils.data.Dataset):
             size,
             widths=10,
         )[0]
+        if self.belts and rng.random() < self.belts:
+            around = belt(index.numpy(), torch.fft.irfftn(coefficients, s=shape).numpy(), rng)
+            coefficients = coefficients + torch.fft.rfftn(torch.from_numpy(around))
         for _ in range(self.measured):
             experiment = self.conditions(rng)
             # A zone mask mostly follows the first molecule and cuts through its neighbour.

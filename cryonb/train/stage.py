@@ -265,7 +265,7 @@ def mixed_samples(training: Training, simulated, real=None):
     Parameters
     ----------
     training : Training
-        Its recipe has edge, measured, finest, coarsest, clean and real.
+        Its recipe has edge, measured, finest, coarsest, clean, belts and real.
     simulated : callable
         A kind of `Scenes`.
     real : callable, optional
@@ -289,7 +289,7 @@ def mixed_samples(training: Training, simulated, real=None):
     library, train = prepare_library(recipe, training.run, training.progress)
     weight = structure_weights(library.files)
     options = {"edge": recipe.edge, "measured": recipe.measured}
-    limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean")}
+    limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean", "belts")}
     samples = simulated(library, weight * train, seed=recipe.seed, **options, **limits)
     validation = simulated(library, weight * ~train, seed=recipe.seed + 10**6, **options, **limits)
     crops = real(*real_table(recipe), seed=recipe.seed, **options) if recipe.real > 0 else None
