@@ -68,14 +68,19 @@ def real_maps(folder: Path):
         yield entry.map, d, nb.open_map(folder / "maps" / entry.map, resolution=d), model
 
 
-def simulated_maps(folder: Path, count: int):
+def test_domains(folder: Path, count: int, resolutions):
+    """Domains of the test part, evenly drawn, each with a resolution in turn and a grid."""
     part = split(pd.read_csv(folder / "structures" / "INDEX.csv"))
     names = [name for name in part.index[part == "test"] if name.startswith("scope")]
     names = names[:: max(len(names) // count, 1)][:count]
     for k, name in enumerate(names):
-        d = RESOLUTIONS[k % len(RESOLUTIONS)]
         model = read_model(folder / "structures" / name)
         grid = Grid.around(Atoms.from_structure(model).position, 1.0, 14.0)
+        yield k, name, resolutions[k % len(resolutions)], model, grid
+
+
+def simulated_maps(folder: Path, count: int):
+    for k, name, d, model, grid in test_domains(folder, count, RESOLUTIONS):
         decay = 8 * d**2
         conditions = Experiment(
             d, b_overall=decay, b_sharpen=0.7 * decay, noise=0.5, solvent=0.6, weighted=True

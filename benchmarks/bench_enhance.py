@@ -41,6 +41,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from bench_backbone import test_domains
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
@@ -55,7 +56,6 @@ from cryonb.grid import Grid
 from cryonb.process.contour import contour_level
 from cryonb.process.fourier_shells import FourierShells, shell_correlation
 from cryonb.simulate.experiment import Experiment, experimental_map
-from cryonb.train.library import split
 
 RESOLUTIONS = (2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0)
 KINDS = ("as it is", "sharpened", "enhanced", "bound")
@@ -114,13 +114,7 @@ def made(kind, m, clean, weights):
 
 
 def simulated_maps(folder: Path, count: int):
-    part = split(pd.read_csv(folder / "structures" / "INDEX.csv"))
-    names = [name for name in part.index[part == "test"] if name.startswith("scope")]
-    names = names[:: max(len(names) // count, 1)][:count]
-    for k, name in enumerate(names):
-        d = RESOLUTIONS[k % len(RESOLUTIONS)]
-        model = read_model(folder / "structures" / name)
-        grid = Grid.around(Atoms.from_structure(model).position, 1.0, 14.0)
+    for k, name, d, model, grid in test_domains(folder, count, RESOLUTIONS):
         decay, masked = 8 * d**2, bool(k % 2)
         conditions = Experiment(
             d, b_overall=decay, b_sharpen=0.7 * decay, noise=(0.5, 2.0)[k // 2 % 2], solvent=0.6,

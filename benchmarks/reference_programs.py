@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,8 +18,6 @@ import numpy as np
 
 import cryonb as nb
 from cryonb.files.model import write_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reference"))
 
 # cctbx crashes unless its data manager is imported first of all. A script leaves in `found` what it
 # has to say, and in out.npy the map, (z, y, x), if there is one.

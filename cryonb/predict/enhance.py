@@ -8,9 +8,10 @@ import numpy as np
 
 from cryonb.errors import CryonbError, CryonbWarning, WeightsError
 from cryonb.predict.secondary_structure import check_positive, run_network
+from cryonb.process.checks import require_density
 from cryonb.process.filter import band_filter
 from cryonb.process.resample import resample
-from cryonb.volume import LabelVolume, ProbabilityVolume, Volume
+from cryonb.volume import Volume
 
 __all__ = ["enhance"]
 
@@ -63,8 +64,8 @@ def enhance(
     Raises
     ------
     CryonbError
-        If the map has no positive density or is a volume of labels or probabilities, or the
-        resolution is not positive.
+        If the map is no density, is flat or not finite or nowhere positive, or the resolution is
+        not positive.
     WeightsError
         If the weights are missing or of another network.
 
@@ -101,10 +102,7 @@ def enhance(
 
     if on not in ("input", "network"):
         raise CryonbError(f"A grid of 'input' or 'network' was expected, but {on!r} was given.")
-    if isinstance(volume, LabelVolume | ProbabilityVolume):
-        raise CryonbError(
-            f"A map was expected to enhance, but a {type(volume).__name__} was given."
-        )
+    require_density(volume)
     check_positive(volume)
     if resolution is None:
         resolution = getattr(volume, "resolution", None)

@@ -76,7 +76,8 @@ def find_symmetry(
 
     Notes
     -----
-    Axes through the middle of the density are tried in all directions on a blurred map; the best of
+    Density that is gone from a blurred map, as specks of noise are, does not count. Axes through
+    the middle of the rest are tried in all directions on a blurred map; the best of
     each order are refined together with the centre. Groups are then put together from axes that
     stand at the right angles to each other, refined as wholes, and compared on a finer map: the
     accepted group has the highest lowest correlation times the root of its number of operations,

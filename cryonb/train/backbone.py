@@ -192,9 +192,7 @@ class BackboneStage(CropStage):
         count = {"found": 0, "true": 0, "pairs": 0}
         right, voxels = np.zeros(2), 0
         for x, y in zip(self._x.split(8), self._y.split(8), strict=True):
-            with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-                logits = network(x.to(device)).float().cpu()
-            heat, types, states = Backbone.split(logits)
+            heat, types, states = Backbone.split(self.answer(network, x, device, half))
             stored = y[:, 0].numpy()
             truth = np.where(stored == IGNORED, 0, stored) / np.float32(_FULL)
             found = np.where(stored == IGNORED, 0, heat[:, 0].sigmoid().numpy())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from cryonb.simulate.gaussian import sigma_of
+
 __all__ = ["belt"]
 
 #: Å from atoms within which there is nothing else.
@@ -57,5 +59,5 @@ def belt(index: np.ndarray, density: np.ndarray, rng: np.random.Generator) -> np
     made = gaussian_filter(
         (inside * profile * (1 + patches)).astype(np.float32), rng.uniform(*_SOFT)
     )
-    typical = np.median(gaussian_filter(density, 10 / 4.5)[tuple(voxel.T)])
+    typical = np.median(gaussian_filter(density, sigma_of(10.0))[tuple(voxel.T)])
     return made * np.float32(rng.uniform(*_LEVEL) * max(typical, 0.0))

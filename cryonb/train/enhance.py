@@ -157,8 +157,7 @@ class EnhanceStage(CropStage):
         `from_nothing` is the mean density in crops whose target is empty, as a share of the mean
         target of the others.
         """
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-            found = [network(x.to(device)).float().cpu() for x in self._x.split(8)]
+        found = [self.answer(network, x, device, half) for x in self._x.split(8)]
         found = Enhance.probabilities(torch.cat(found))[:, 0]
         empty = self._y.flatten(1).abs().amax(dim=1) == 0
         usual = float(self._y[~empty].mean()) if bool((~empty).any()) else 1.0

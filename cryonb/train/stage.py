@@ -141,10 +141,14 @@ class CropStage(Stage):
         for x, y in loader:
             yield x.flatten(0, 1)[:, None].float(), y.flatten(0, 1).to(self.target)
 
+    def answer(self, network, x, device, half):
+        """Give what a network says of some crops, float32 on the CPU."""
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+            return network(x.to(device)).float().cpu()
+
     def scores(self, network, device, half):
         """Give voxel accuracy and F1 of each class on a fixed set of crops."""
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-            found = [network(x.to(device)).argmax(dim=1).cpu() for x in self._x.split(8)]
+        found = [self.answer(network, x, device, half).argmax(dim=1) for x in self._x.split(8)]
         counts = self._y != IGNORED
         found, truth = torch.cat(found)[counts].numpy(), self._y[counts].numpy()
         return scores_of(truth, found, self.names, background=self.background)

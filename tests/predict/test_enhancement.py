@@ -102,8 +102,12 @@ def test_scale_and_place_of_a_map_do_not_matter(density, tiny):
 
 
 def test_bad_input_is_one_sentence(density, tiny):
+    grid = Grid((8, 8, 8), 1.0)
+    with pytest.raises(CryonbError, match="all voxels are 0"):
+        nb.DensityMap(np.zeros((8, 8, 8), np.float32), grid).enhance(weights=tiny)
+    negative = -np.random.default_rng(1).random((8, 8, 8), np.float32)
     with pytest.raises(CryonbError, match="positive density"):
-        nb.DensityMap(np.zeros((8, 8, 8), np.float32), Grid((8, 8, 8), 1.0)).enhance(weights=tiny)
+        nb.DensityMap(negative, grid).enhance(weights=tiny)
     with pytest.raises(CryonbError, match="'input' or 'network'"):
         density.enhance(weights=tiny, on="output")
     with pytest.raises(CryonbError, match="positive resolution"):
@@ -112,10 +116,10 @@ def test_bad_input_is_one_sentence(density, tiny):
         density.enhance(weights="unet", **OPTIONS)
     with pytest.raises(WeightsError, match="not found"):
         density.enhance(weights="elephant", **OPTIONS)
-    labels = LabelVolume(np.ones((8, 8, 8), np.uint8), Grid((8, 8, 8), 1.0))
+    labels = LabelVolume(np.ones((8, 8, 8), np.uint8), grid)
     from cryonb.predict.enhance import enhance
 
-    with pytest.raises(CryonbError, match="LabelVolume was given"):
+    with pytest.raises(CryonbError, match="LabelVolume"):
         enhance(labels, weights=tiny)
 
 

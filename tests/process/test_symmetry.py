@@ -1,5 +1,7 @@
 """Symmetry about any axis: assemblies with known operations, and the maps that have or lack it."""
 
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -8,7 +10,7 @@ import cryonb as nb
 from cryonb.errors import CryonbError
 from cryonb.process.point_groups import axes_of, group_rotations
 from cryonb.process.symmetrize import symmetrize
-from cryonb.process.symmetry import find_symmetry
+from cryonb.process.symmetry import _aligned, find_symmetry
 from cryonb.simulate.gaussian import gaussians
 
 CENTRE = np.array([10.0, 20.0, 30.0])
@@ -51,6 +53,48 @@ def test_assemblies_are_recognised_in_any_orientation(name):
         off = found.centre - CENTRE
         axis = axes_of(rotations)[0][0] if name == "C3" else np.zeros(3)
         assert np.linalg.norm(off - axis * (axis @ off)) < 0.1
+
+
+def noisy_dimer(atoms, seed, *, n):
+    """Put `n` copies around an axis into a box that noise fills up to its corners."""
+    rng = np.random.default_rng(seed)
+    turn = Rotation.random(random_state=rng).as_matrix()
+    rotations = group_rotations("C2")[:n]
+    beside = atoms.position - atoms.position.mean(axis=0) + [18 + 6 * np.sqrt(n), 5, 14]
+    points = np.concatenate([beside @ (turn @ rotation).T for rotation in rotations])
+    grid = nb.Grid.around(points, 1.5, 12.0)
+    m = gaussians(points, np.tile(atoms.element, n), grid, resolution=5.0, recipe="molmap")
+    noise = rng.normal(0, m.values[m.values > 0.1 * m.max].std(), m.shape).astype(np.float32)
+    return nb.DensityMap(m.values + noise, grid, resolution=5.0)
+
+
+def test_noise_all_over_a_box_does_not_hide_an_axis():
+    m = noisy_dimer(nb.Atoms.from_structure(nb.example_model("phantom")), 2, n=2)
+    assert find_symmetry(m, progress=False, helical=False).name == "C2"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_noise_all_over_a_box_makes_no_axis(data, seed):
+    # Specks above the noise level fill the box, and have the symmetry of the box.
+    model = nb.open_model(data / "structures" / "scope_a" / "d1c75a_.pdb.gz")
+    m = noisy_dimer(nb.Atoms.from_structure(model), seed, n=1)
+    assert find_symmetry(m, progress=False, helical=False).name == "C1"
+
+
+def test_axes_of_cubic_groups_fit_by_either_end():
+    # Two axes of a group, seen as lines, are two or four pairs of directions.
+    turn = Rotation.random(random_state=3).as_matrix()
+    for name in "TOI":
+        standard = group_rotations(name)
+        axis, order = axes_of(standard)
+        wanted = turn @ standard @ turn.T
+        for i, j in combinations(range(min(len(axis), 12)), 2):
+            if max(order[i], order[j]) < 3:
+                continue
+            for one, two in product((1, -1), (1, -1)):
+                lines = one * turn @ axis[i], two * turn @ axis[j]
+                fits = _aligned(lines, (axis[i], axis[j]))
+                assert any(same_set(fit @ standard @ fit.T, wanted) for fit in fits), (name, i, j)
 
 
 def test_what_it_found_can_be_used():

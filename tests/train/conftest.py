@@ -1,9 +1,15 @@
-"""A data folder for training."""
+"""A data folder for training, tiny recipes, and runs that are cut off."""
+
+import itertools
+import os
+import signal
 
 import pandas as pd
 import pytest
 
 from cryonb.simulate import phantom
+from cryonb.train import loop
+from cryonb.train.library import build_library
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +29,51 @@ def folder(tmp_path_factory):
     columns = ["file", "pdb_id", "scope_class", "scope_sf", "cluster_id"]
     pd.DataFrame(rows, columns=columns).to_csv(root / "structures" / "INDEX.csv", index=False)
     return root
+
+
+@pytest.fixture(scope="module")
+def library(folder):
+    """The library of the data folder."""
+    index = pd.read_csv(folder / "structures" / "INDEX.csv")
+    return build_library(folder / "structures", index["file"], progress=False)
+
+
+@pytest.fixture
+def write_recipe(folder, tmp_path):
+    """Write the recipe of a run of seconds on the data folder: architecture, and other entries."""
+
+    def write(architecture, **changes):
+        settings = {
+            "name": "tiny", "architecture": architecture, "data": str(folder), "widths": [8, 8],
+            "edge": 16, "scenes": 2, "measured": 1, "steps": 6, "warmup": 2, "tail": 3,
+            "workers": 0, "held_out": 3,
+        } | changes  # fmt: skip
+        lines = [f"{key} = {value!r}" for key, value in settings.items()]
+        path = tmp_path / "r.toml"
+        path.write_text("\n".join(lines).replace("'", '"'))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cut_off(tmp_path, monkeypatch):
+    """Train a recipe unbroken, in `whole`, and in `cut`, interrupted in step 4 and gone on with."""
+
+    def train(recipe, room):
+        options = {"device": "cpu", "progress": False}
+        whole = loop.train_network(recipe, tmp_path / "whole", **options)
+        calls, real = itertools.count(), room.loss_of
+
+        def loss_and_signal(*args, **settings):
+            if next(calls) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(*args, **settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "loss_of", loss_and_signal)
+            with pytest.raises(KeyboardInterrupt, match="after step 4"):
+                loop.train_network(recipe, tmp_path / "cut", **options)
+        return whole, loop.train_network(recipe, tmp_path / "cut", **options)
+
+    return train

@@ -1,11 +1,6 @@
 """Training of the backbone network: labels, loss, scores, and a run that is cut off."""
 
-import itertools
-import os
-import signal
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -14,18 +9,12 @@ from cryonb.errors import CryonbError
 from cryonb.networks.backbone import HEAT, SECONDARY, Backbone
 from cryonb.networks.weights import load_module
 from cryonb.train import backbone, loop
-from cryonb.train.library import UNLABELLED, Library, build_library, model_columns
+from cryonb.train.library import UNLABELLED, Library, model_columns
 from cryonb.train.recipe import BackboneRecipe, Recipe
 from cryonb.train.samples import IGNORED, turn
 from cryonb.volume import CLASSES
 
 OPTIONS = {"focus": 2.0, "balance": 3.0, "residue": 0.3, "secondary": 0.2}
-
-
-@pytest.fixture(scope="module")
-def library(folder):
-    index = pd.read_csv(folder / "structures" / "INDEX.csv")
-    return build_library(folder / "structures", index["file"], progress=False)
 
 
 def test_columns_name_atoms_and_residues(folder):
@@ -181,33 +170,8 @@ def test_perfect_answers_have_perfect_scores(library):
     assert none["ca_f1"] == none["ca_recall"] == 0
 
 
-def write_recipe(folder, path, **changes):
-    settings = {
-        "name": "tiny", "architecture": "backbone", "data": str(folder), "widths": [8, 8],
-        "edge": 16, "scenes": 2, "measured": 1, "steps": 6, "warmup": 2, "tail": 3, "workers": 0,
-        "held_out": 3,
-    } | changes  # fmt: skip
-    lines = [f"{key} = {value!r}" for key, value in settings.items()]
-    path.write_text("\n".join(lines).replace("'", '"'))
-    return path
-
-
-def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path, monkeypatch):
-    recipe = write_recipe(folder, tmp_path / "r.toml")
-    options = {"device": "cpu", "progress": False}
-    whole = loop.train_network(recipe, tmp_path / "whole", **options)
-    calls = itertools.count()
-
-    def loss_and_signal(*args, real=backbone.loss_of, **settings):
-        if next(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(*args, **settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(backbone, "loss_of", loss_and_signal)
-        with pytest.raises(KeyboardInterrupt, match="after step 4"):
-            loop.train_network(recipe, tmp_path / "cut", **options)
-    again = loop.train_network(recipe, tmp_path / "cut", **options)
+def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(write_recipe, cut_off):
+    whole, again = cut_off(write_recipe("backbone"), backbone)
     assert again.read_bytes() == whole.read_bytes()
     module, about = load_module(whole, device="cpu")
     assert isinstance(module, Backbone)
@@ -216,9 +180,9 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
 
 
 @pytest.mark.slow
-def test_loss_falls(folder, tmp_path):
+def test_loss_falls(write_recipe, tmp_path):
     recipe = write_recipe(
-        folder, tmp_path / "r.toml", steps=40, warmup=4, tail=10, look=10, edge=24, coarsest=2.5,
+        "backbone", steps=40, warmup=4, tail=10, look=10, edge=24, coarsest=2.5,
         widths=[16, 16], scenes=1, rate=5e-3,
     )  # fmt: skip
     seen = []
@@ -227,7 +191,7 @@ def test_loss_falls(folder, tmp_path):
     assert loss[-1] < 0.8 * loss[0]
 
 
-def test_libraries_of_an_older_version_are_made_anew(folder, tmp_path, library):
+def test_libraries_of_an_older_version_are_made_anew(write_recipe, tmp_path, library):
     library.save(tmp_path / "new.npz")
     assert Library.is_current(tmp_path / "new.npz")
     with np.load(tmp_path / "new.npz") as stored:
@@ -235,15 +199,15 @@ def test_libraries_of_an_older_version_are_made_anew(folder, tmp_path, library):
     np.savez(tmp_path / "old.npz", **old)
     assert not Library.is_current(tmp_path / "old.npz")
     run = tmp_path / "run"
-    recipe = write_recipe(folder, tmp_path / "r.toml", steps=1)
+    recipe = write_recipe("backbone", steps=1)
     loop.train_network(recipe, run, device="cpu", progress=False)
     (tmp_path / "old.npz").rename(run / "structures.npz")
     loop.train_network(recipe, run, device="cpu", progress=False)
     assert Library.is_current(run / "structures.npz")
 
 
-def test_real_maps_are_refused(folder, tmp_path):
-    recipe = write_recipe(folder, tmp_path / "r.toml", real=0.5)
+def test_real_maps_are_refused(write_recipe, tmp_path):
+    recipe = write_recipe("backbone", real=0.5)
     with pytest.raises(CryonbError, match="simulated maps alone"):
         loop.train_network(recipe, tmp_path / "run", device="cpu", progress=False)
 

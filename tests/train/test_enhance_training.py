@@ -1,12 +1,8 @@
 """Training of the enhancement network: target, loss, samples, scores, and a run that is cut off."""
 
-import itertools
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,14 +12,7 @@ from cryonb.errors import CryonbError
 from cryonb.networks.enhance import Enhance
 from cryonb.networks.weights import load_module, save_weights
 from cryonb.train import enhance, loop
-from cryonb.train.library import build_library
 from cryonb.train.recipe import EnhanceRecipe, Recipe
-
-
-@pytest.fixture(scope="module")
-def library(folder):
-    index = pd.read_csv(folder / "structures" / "INDEX.csv")
-    return build_library(folder / "structures", index["file"], progress=False)
 
 
 @settings(deadline=None, max_examples=10)
@@ -155,33 +144,8 @@ def test_perfect_answers_have_perfect_scores(library):
     assert more["correlation"] == pytest.approx(1, abs=1e-4)
 
 
-def write_recipe(folder, path, **changes):
-    settings = {
-        "name": "tiny", "architecture": "enhance", "data": str(folder), "widths": [8, 8],
-        "edge": 16, "scenes": 2, "measured": 1, "steps": 6, "warmup": 2, "tail": 3, "workers": 0,
-        "held_out": 3,
-    } | changes  # fmt: skip
-    lines = [f"{key} = {value!r}" for key, value in settings.items()]
-    path.write_text("\n".join(lines).replace("'", '"'))
-    return path
-
-
-def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path, monkeypatch):
-    recipe = write_recipe(folder, tmp_path / "r.toml")
-    options = {"device": "cpu", "progress": False}
-    whole = loop.train_network(recipe, tmp_path / "whole", **options)
-    calls = itertools.count()
-
-    def loss_and_signal(*args, real=enhance.loss_of):
-        if next(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(enhance, "loss_of", loss_and_signal)
-        with pytest.raises(KeyboardInterrupt, match="after step 4"):
-            loop.train_network(recipe, tmp_path / "cut", **options)
-    again = loop.train_network(recipe, tmp_path / "cut", **options)
+def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(write_recipe, cut_off):
+    whole, again = cut_off(write_recipe("enhance"), enhance)
     assert again.read_bytes() == whole.read_bytes()
     module, about = load_module(whole, device="cpu")
     assert isinstance(module, Enhance)
@@ -189,14 +153,12 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path,
     assert "correlation" in about["validation"]
 
 
-def test_a_run_begins_with_the_layers_that_fit(folder, tmp_path):
+def test_a_run_begins_with_the_layers_that_fit(write_recipe, tmp_path):
     from cryonb.networks.unet import UNet
 
     other = UNet(5, (8, 12))
     save_weights(other, tmp_path / "unet.safetensors", metadata={}, half=False)
-    recipe = Recipe.read(
-        write_recipe(folder, tmp_path / "r.toml", start=str(tmp_path / "unet.safetensors"))
-    )
+    recipe = Recipe.read(write_recipe("enhance", start=str(tmp_path / "unet.safetensors")))
     stage = enhance.EnhanceStage.__new__(enhance.EnhanceStage)
     stage.recipe = recipe
     network = stage.network()
@@ -205,9 +167,9 @@ def test_a_run_begins_with_the_layers_that_fit(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_loss_falls(folder, tmp_path):
+def test_loss_falls(write_recipe, tmp_path):
     recipe = write_recipe(
-        folder, tmp_path / "r.toml", steps=60, warmup=4, tail=10, look=15, edge=24, coarsest=4.0,
+        "enhance", steps=60, warmup=4, tail=10, look=15, edge=24, coarsest=4.0,
         widths=[16, 16], scenes=2, rate=5e-3,
     )  # fmt: skip
     seen = []
@@ -217,8 +179,8 @@ def test_loss_falls(folder, tmp_path):
     assert table["correlation"].iloc[-1] > table["correlation"].iloc[0]
 
 
-def test_real_maps_are_refused(folder, tmp_path):
-    recipe = write_recipe(folder, tmp_path / "r.toml", real=0.5)
+def test_real_maps_are_refused(write_recipe, tmp_path):
+    recipe = write_recipe("enhance", real=0.5)
     with pytest.raises(CryonbError, match="simulated maps alone"):
         loop.train_network(recipe, tmp_path / "run", device="cpu", progress=False)
 

@@ -1,8 +1,5 @@
 """Samples, splits, and a run that is cut off and goes on."""
 
-import itertools
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +9,9 @@ import torch
 
 from cryonb.errors import CryonbError
 from cryonb.train import loop, unet
-from cryonb.train.library import UNLABELLED, Library, build_library, model_columns, split
+from cryonb.train.library import UNLABELLED, Library, model_columns, split
 from cryonb.train.recipe import Recipe
 from cryonb.train.samples import IGNORED, RealMap, RealSamples, SimulatedSamples, paint, turn
-
-
-@pytest.fixture(scope="module")
-def library(folder):
-    index = pd.read_csv(folder / "structures" / "INDEX.csv")
-    return build_library(folder / "structures", index["file"], progress=False)
 
 
 def test_a_library_survives_the_disk(library, tmp_path):
@@ -112,33 +103,9 @@ def test_splits_share_no_kin(data):
     assert (test.groupby("scope_class").size() >= 15).all()
 
 
-def write_recipe(folder, path, **changes):
-    settings = {
-        "name": "tiny", "data": str(folder), "widths": [16, 16], "edge": 16, "scenes": 2,
-        "measured": 1, "steps": 6, "warmup": 2, "tail": 3, "workers": 0, "held_out": 3,
-    } | changes  # fmt: skip
-    lines = [f"{key} = {value!r}" for key, value in settings.items()]
-    path.write_text("\n".join(lines).replace("'", '"'))
-    return path
-
-
-def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(folder, tmp_path, monkeypatch):
-    recipe = write_recipe(folder, tmp_path / "r.toml")
-    options = {"device": "cpu", "progress": False}
-    whole = loop.train_network(recipe, tmp_path / "whole", **options)
-
-    calls = itertools.count()
-
-    def loss_and_signal(*args, real=unet.loss_of):
-        if next(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(unet, "loss_of", loss_and_signal)
-        with pytest.raises(KeyboardInterrupt, match="after step 4"):
-            loop.train_network(recipe, tmp_path / "cut", **options)
-    again = loop.train_network(recipe, tmp_path / "cut", **options)
+def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(write_recipe, cut_off, tmp_path):
+    recipe = write_recipe("unet", widths=[16, 16])
+    whole, again = cut_off(recipe, unet)
     one = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
     two = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
     assert one["step"] == two["step"] == 6
