@@ -1,15 +1,16 @@
 """How far simulated training maps are from measured ones, statistic by statistic.
 
-    python benchmarks/bench_realism.py [--rows FILE] [--crops 6] [--draws 40]
+    python benchmarks/bench_realism.py [--rows FILE] [--crops 6] [--draws 40] [--recipe FILE]
 
 Measured: crops of 64 voxels of 1 Å, around random atoms, of the maps of CRYONB_DATA with a protein
 model. Simulated: crops of the same models, measured as `cryonb.train.samples` does, at the map's
-resolution. Each crop gives a row of statistics; densities are parts of `density_scale`. Printed
-are, for each statistic, the medians of both, where the measured crops of a map lie among its
-simulated ones (mean over maps of the quantile; 0.5 is the middle), and how far from the middle they
-lie on the average over maps (0: as expected of the same distribution, half; 1: always beyond). At
-the end, how well a forest of trees that has seen the other maps tells measured crops from simulated
-ones (area under the curve; 0.5: not at all), and what it looks at.
+resolution, with the belts and the fading of the recipe. Each crop gives a row of statistics;
+densities are parts of `density_scale`. Printed are, for each statistic, the medians of both, where
+the measured crops of a map lie among its simulated ones (mean over maps of the quantile; 0.5 is the
+middle), and how far from the middle they lie on the average over maps (0: as expected of the same
+distribution, half; 1: always beyond). At the end, how well a forest of trees that has seen the
+other maps tells measured crops from simulated ones (area under the curve; 0.5: not at all), and
+what it looks at.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from cryonb.process.resample import resample
 from cryonb.simulate.experiment import Experiment, observe
 from cryonb.simulate.structure_factors import frequencies, structure_factors
 from cryonb.train.library import build_library
+from cryonb.train.recipe import Recipe, UNetRecipe
 from cryonb.train.samples import Scenes
 
 BOX = 64
@@ -111,10 +113,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--crops", type=int, default=6, help="of a measured map")
     parser.add_argument("--draws", type=int, default=40, help="simulated crops a map")
+    parser.add_argument("--recipe", help="whose shares of belts, weak side chains, ... to take")
     options = parser.parse_args()
     if "CRYONB_DATA" not in os.environ:
         sys.exit("CRYONB_DATA must name the folder of maps and models")
     warnings.simplefilter("ignore")
+    recipe = Recipe.read(options.recipe) if options.recipe else UNetRecipe()
+    shares = {key: getattr(recipe, key) for key in ("belts", "faded", "overstated")}
     folder = Path(os.environ["CRYONB_DATA"]) / "maps"
     index = pd.read_csv(folder / "INDEX.csv", dtype={"resolution": str}).dropna(subset=["model"])
     if options.rows and options.rows.is_file():
@@ -136,7 +141,9 @@ def main() -> None:
                 except ValueError:
                     continue
                 found.append(about | {"real": True} | row)
-            scenes = Scenes(library, [1.0], seed=1, edge=BOX - 16, measured=4, finest=d, coarsest=d)
+            scenes = Scenes(
+                library, [1.0], seed=1, edge=BOX - 16, measured=4, finest=d, coarsest=d, **shares
+            )
             for number in range(-(-options.draws // 4)):
                 for _, density, part, _ in scenes.measurements(number):
                     try:

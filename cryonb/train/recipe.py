@@ -166,6 +166,9 @@ class CropRecipe(NetworkRecipe):
         Share of simulated maps without noise, solvent and mask.
     belts : float
         Share of simulated scenes with a belt of detergent or lipid (`cryonb.train.belts`).
+    faded, overstated : float
+        Share of simulated scenes with weak side chains, and of maps with nothing but noise at the
+        resolution that is told (`cryonb.train.fading`).
     real : float
         Share of scenes that are crops of real maps.
     """
@@ -177,6 +180,8 @@ class CropRecipe(NetworkRecipe):
     coarsest: float = 10.5
     clean: float = 0.0
     belts: float = 0.0
+    faded: float = 0.0
+    overstated: float = 0.0
     real: float = 0.0
 
 

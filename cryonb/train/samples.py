@@ -20,6 +20,7 @@ from cryonb.process.level_spectrum import level_spectrum
 from cryonb.simulate.experiment import Experiment, local_b, local_occupancy, observe
 from cryonb.simulate.structure_factors import structure_factors
 from cryonb.train.belts import belt
+from cryonb.train.fading import faded, overstated
 from cryonb.train.library import UNLABELLED, Library
 
 __all__ = [
@@ -121,6 +122,10 @@ class Scenes(torch.utils.data.Dataset):
         Share of maps without noise, solvent and mask.
     belts : float
         Share of scenes with a belt of detergent or lipid around the molecules.
+    faded : float
+        Share of scenes whose side chains are weak (`cryonb.train.fading`).
+    overstated : float
+        Share of maps with nothing but noise at the resolution that is told.
     """
 
     #: Å a voxel.
@@ -129,9 +134,11 @@ class Scenes(torch.utils.data.Dataset):
     def __init__(
         self, library: Library, weight, *, seed: int, edge: int = 48, measured: int = 3,
         finest: float = 1.6, coarsest: float = 10.5, clean: float = 0.0, belts: float = 0.0,
+        faded: float = 0.0, overstated: float = 0.0,
     ):  # fmt: skip
         self.library = library
         self.finest, self.coarsest, self.clean, self.belts = finest, coarsest, clean, belts
+        self.faded, self.overstated = faded, overstated
         self.weight = np.asarray(weight, dtype=np.float64) / np.sum(weight)
         self.seed, self.edge, self.measured = seed, edge, measured
         self.box = edge + 16
@@ -190,7 +197,9 @@ class Scenes(torch.utils.data.Dataset):
         experiment = Experiment.draw(rng, finest=self.finest, coarsest=self.coarsest)
         if self.clean and rng.random() < self.clean:
             gaussian = bool(rng.random() < 0.5)
-            experiment = Experiment(experiment.resolution, gaussian=gaussian)
+            return Experiment(experiment.resolution, gaussian=gaussian)
+        if self.overstated and rng.random() < self.overstated:
+            return overstated(experiment, rng)
         return experiment
 
     def measurements(self, number: int):
@@ -211,13 +220,15 @@ class Scenes(torch.utils.data.Dataset):
         atoms, n_first = self.scene(rng)
         a, b = self.library.coefficients[:, atoms["element"]]
         # Acid side chains lose density to radiation, and crystal B factors are rescaled.
-        occupancy = np.where(atoms["acid"], rng.uniform(0.2, 1.0), 1.0)
+        occupancy, extra = np.where(atoms["acid"], rng.uniform(0.2, 1.0), 1.0), 0.0
+        if self.faded and rng.random() < self.faded:
+            occupancy, extra = faded(atoms, rng)
         if rng.random() < 0.4:
             least = rng.uniform(0.25, 0.8)
             occupancy = occupancy * local_occupancy(atoms["position"], rng, least=least)
         b_iso = np.clip(atoms["b_iso"], 5, 120) * rng.uniform(0.2, 1.0)
         spread = rng.uniform(0, 250) if rng.random() < 0.6 else 0.0
-        b_iso = b_iso + local_b(atoms["position"], rng, largest=spread)
+        b_iso = b_iso + local_b(atoms["position"], rng, largest=spread) + extra
         shape, size = (self.box,) * 3, (self.voxel,) * 3
         index = np.ascontiguousarray(atoms["position"] / self.voxel, dtype=np.float32)
         index = torch.from_numpy(index)

@@ -269,7 +269,7 @@ def mixed_samples(training: Training, simulated, real=None):
     Parameters
     ----------
     training : Training
-        Its recipe has edge, measured, finest, coarsest, clean, belts and real.
+        Its recipe is a `CropRecipe`.
     simulated : callable
         A kind of `Scenes`.
     real : callable, optional
@@ -293,7 +293,8 @@ def mixed_samples(training: Training, simulated, real=None):
     library, train = prepare_library(recipe, training.run, training.progress)
     weight = structure_weights(library.files)
     options = {"edge": recipe.edge, "measured": recipe.measured}
-    limits = {key: getattr(recipe, key) for key in ("finest", "coarsest", "clean", "belts")}
+    drawn = ("finest", "coarsest", "clean", "belts", "faded", "overstated")
+    limits = {key: getattr(recipe, key) for key in drawn}
     samples = simulated(library, weight * train, seed=recipe.seed, **options, **limits)
     validation = simulated(library, weight * ~train, seed=recipe.seed + 10**6, **options, **limits)
     crops = real(*real_table(recipe), seed=recipe.seed, **options) if recipe.real > 0 else None
