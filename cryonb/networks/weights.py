@@ -10,6 +10,7 @@ import numpy as np
 
 from cryonb.errors import WeightsError
 from cryonb.files.atomic import written_beside
+from cryonb.networks.tempering import tempered
 from cryonb.process.level import density_scale
 from cryonb.process.level_spectrum import level_spectrum
 from cryonb.volume import CLASSES
@@ -154,7 +155,9 @@ class LoadedNetwork:
             kind = self._device.split(":")[0]
             with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half):
                 logits = self._network(x)
-            return self._network.probabilities(logits.float()).cpu().numpy()
+            found = self._network.probabilities(logits.float()).cpu().numpy()
+        tempering = self.description.get("tempering")
+        return tempered(found, **tempering) if tempering else found
 
 
 def shipped_names() -> list[str]:

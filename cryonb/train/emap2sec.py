@@ -289,7 +289,7 @@ class Emap2secTraining(Training):
         simulated = recipe.resolution > 0
         first = simulate(train[: recipe.maps]) if simulated else []
         second = simulate(small[: recipe.maps_two]) if simulated else []
-        real = real_scaled_maps(*real_table(recipe)) if recipe.real_maps else []
+        real = real_scaled_maps(*real_table(recipe, recipe.real_maps)) if recipe.real_maps else []
         validation = simulate(held) if simulated else real
         if not (first or real) or not (second or real) or not validation:
             raise CryonbError(

@@ -201,6 +201,9 @@ class UNetRecipe(CropRecipe):
         Whether maps are given one falloff first (`cryonb.process.level_spectrum`).
     extra : int
         Of the U-Net's residual blocks on the grid of 2 Å, see `cryonb.networks.unet.UNet`.
+    calibrate : tuple of str
+        Maps (paths in `maps/INDEX.csv`) by which each class is given a temperature at the end
+        (`cryonb.train.calibrate`).
     """
 
     name: str = "unet"
@@ -211,6 +214,7 @@ class UNetRecipe(CropRecipe):
     dice: float = 0.5
     levelled: bool = False
     extra: int = 0
+    calibrate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

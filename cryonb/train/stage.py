@@ -230,15 +230,14 @@ def prepare_library(recipe: NetworkRecipe, run: Path, progress: bool) -> tuple[L
     return library, parts.reindex(library.files).fillna("train").to_numpy() == "train"
 
 
-def real_table(recipe: NetworkRecipe) -> tuple[Path, pd.DataFrame]:
-    """Give the folder of maps and the rows of its index that the recipe names."""
+def real_table(recipe: NetworkRecipe, names) -> tuple[Path, pd.DataFrame]:
+    """Give the folder of maps and the rows of its index that have these names."""
     folder = data_folder(recipe) / "maps"
     table = pd.read_csv(folder / "INDEX.csv")
-    table = table[table["map"].isin(recipe.real_maps)]
-    if len(table) != len(recipe.real_maps):
+    table = table[table["map"].isin(names)]
+    if len(table) != len(names):
         raise CryonbError(
-            f"The recipe names {len(recipe.real_maps)} real maps, "
-            f"but INDEX.csv has {len(table)} of them."
+            f"The recipe names {len(names)} real maps, but INDEX.csv has {len(table)} of them."
         )
     return folder, table
 
@@ -297,5 +296,7 @@ def mixed_samples(training: Training, simulated, real=None):
     limits = {key: getattr(recipe, key) for key in drawn}
     samples = simulated(library, weight * train, seed=recipe.seed, **options, **limits)
     validation = simulated(library, weight * ~train, seed=recipe.seed + 10**6, **options, **limits)
-    crops = real(*real_table(recipe), seed=recipe.seed, **options) if recipe.real > 0 else None
+    crops = None
+    if recipe.real > 0:
+        crops = real(*real_table(recipe, recipe.real_maps), seed=recipe.seed, **options)
     return Mixture(samples, crops, recipe.real, recipe.seed), validation

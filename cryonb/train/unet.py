@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional
 
 from cryonb.networks.unet import UNet
+from cryonb.networks.weights import LoadedNetwork
+from cryonb.train.calibrate import fit_tempering, read_residues
 from cryonb.train.samples import IGNORED, RealSamples, SimulatedSamples, real_maps
-from cryonb.train.stage import CropStage, Training, mixed_samples, start_state
+from cryonb.train.stage import CropStage, Training, mixed_samples, real_table, start_state
 from cryonb.volume import CLASSES
 
 __all__ = ["UNetTraining", "loss_of"]
@@ -79,6 +81,13 @@ class UNetTraining(Training):
 
     def result(self):
         """Give the averaged network and its description."""
+        network, recipe = self._stage.trained, self.recipe
         about = {"classes": list(CLASSES), "voxel_size": 1.0, "rim": RIM}
-        about["levelled"] = self.recipe.levelled
-        return self._stage.trained, about
+        about["levelled"] = recipe.levelled
+        if recipe.calibrate:
+            loaded = LoadedNetwork(network, about, self.device)
+            maps = real_table(recipe, recipe.calibrate)
+            about["tempering"] = fit_tempering(
+                *read_residues(loaded, *maps, progress=self.progress)
+            )
+        return network, about
