@@ -2,13 +2,16 @@ r"""The figures that the shipped network is measured by, beside published ones a
 
     python benchmarks/bench_accuracy.py --rows rows.jsonl [--weights unet] [--folds FOLDER]
     python benchmarks/bench_accuracy.py --rows rows.jsonl --part validation   # to choose by
+    python benchmarks/bench_accuracy.py --calibrate FOLDER [--weights unet]   # makes the folds
 
 CRYONB_DATA names the folder of maps and structures.
 
 * simulated: maps by ChimeraX's molmap, on 1 Å voxels, of the SCOPe domains of the split's part
   (`cryonb.train.library.split`) at 5, 6, 8 and 10 Å;
 * measured: the maps of CRYONB_DATA with a protein model, to 7 Å; with --folds each by the network
-  that was trained without its protein (`GROUPS` of bench_real_maps.py), FOLDER/fold<k>.safetensors;
+  that was made without its protein (`GROUPS` of bench_real_maps.py), FOLDER/fold<k>.safetensors:
+  what `cryonb train recipes/folds/fold<k>.toml` makes, or --calibrate, which gives the network
+  temperatures by the maps of the other groups;
 * complexes: structures with nucleic acids that were not trained on, by molmap at 3 to 6 Å;
 * cost: processor seconds of `predict_sse` by a million voxels of 1 Å over all maps of this run, and
   of a map of 200³ a third of which is molecule.
@@ -19,6 +22,7 @@ All residues of a class are pooled. Rows that are in the file already are not co
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -32,9 +36,13 @@ from bench_real_maps import GROUPS
 import cryonb as nb
 from cryonb.evaluate.calibration import calibration, calibration_error
 from cryonb.evaluate.haruspex import residue_counts
+from cryonb.networks.weights import load_network
+from cryonb.train.calibrate import fit_tempering, read_residues
 from cryonb.train.library import split
 from cryonb.volume import CLASSES
 
+#: 28 residues of a map that is here whole are no map of their own.
+SNIPPETS = {"5778-snippet/emringer_test_map.ccp4.gz"}
 STATES = ("helix", "strand", "coil")
 #: kind, limits of the resolution, figure, published, target.
 TARGETS = (
@@ -68,13 +76,37 @@ def cases(part: str, folds: Path | None, weights: str):
     for entry in maps.dropna(subset=["model"]).itertuples():
         d = float(entry.resolution.strip("~?"))
         group = next((k for k, names in enumerate(GROUPS) if entry.map in names), None)
-        # 28 residues of a map that is here whole are no map of their own.
-        if d > 7 or group is None or "snippet" in entry.map:
+        if d > 7 or group is None or entry.map in SNIPPETS:
             continue
         own = str(folds / f"fold{group}.safetensors") if folds else weights
         path = folder / "maps" / entry.map
         yield {"kind": "measured", "name": entry.map, "resolution": d, "weights": own,
                "model": folder / "maps" / entry.model, "map": path}  # fmt: skip
+
+
+def calibrated_folds(weights: str, target: Path) -> None:
+    """Write the same weights once a group, with temperatures by the maps of the other groups."""
+    shipped = Path(nb.__file__).parent / "weights" / f"{weights}.safetensors"
+    file = Path(weights) if weights.endswith(".safetensors") else shipped
+    network = load_network(file)
+    network.description.pop("tempering", None)
+    folder = Path(os.environ["CRYONB_DATA"]) / "maps"
+    index = pd.read_csv(folder / "INDEX.csv")
+    target.mkdir(parents=True, exist_ok=True)
+    read = [
+        read_residues(network, folder, index[index["map"].isin(set(names) - SNIPPETS)])
+        for names in GROUPS
+    ]
+    for k in range(len(GROUPS)):
+        others, first = [], 0
+        for found, owner, truth, weight in read[:k] + read[k + 1 :]:
+            others.append((found, owner + first, truth, weight))
+            first += len(truth)
+        columns = [np.concatenate(column) for column in zip(*others, strict=True)]
+        about = network.description | {"tempering": fit_tempering(*columns)}
+        print(f"without group {k}:", about["tempering"])
+        (target / f"fold{k}.json").write_text(json.dumps(about, indent=2))
+        shutil.copyfile(file, target / f"fold{k}.safetensors")
 
 
 def judged(case: dict) -> dict:
@@ -138,7 +170,8 @@ def cost(weights: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER")
     parser.add_argument("--weights", default="unet")
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--part", choices=["test", "validation"], default="test")
@@ -147,6 +180,11 @@ def main() -> None:
     if "CRYONB_DATA" not in os.environ:
         sys.exit("CRYONB_DATA must name the folder of maps and structures")
     warnings.simplefilter("ignore")
+    if options.calibrate:
+        calibrated_folds(options.weights, options.calibrate)
+        return
+    if not options.rows:
+        sys.exit("--rows must name the file that keeps what is computed")
     rows = {}
     if options.rows.is_file():
         known = (json.loads(line) for line in options.rows.read_text().splitlines())

@@ -35,13 +35,14 @@ def loss_of(logits, label, class_weight, dice: float):
     entropy = functional.cross_entropy(logits, label, class_weight, ignore_index=IGNORED)
     if not dice:
         return entropy
-    counts = (label != IGNORED).unsqueeze(1)
-    p = torch.softmax(logits, dim=1) * counts
-    truth = functional.one_hot(label.where(label != IGNORED, 0), logits.shape[1])
-    truth = truth.permute(0, 4, 1, 2, 3) * counts
-    both = (p * truth).sum(dim=(0, 2, 3, 4))[1:]
-    either = (p + truth).sum(dim=(0, 2, 3, 4))[1:]
-    present = truth.sum(dim=(0, 2, 3, 4))[1:] > 0
+    counts = label != IGNORED
+    p = torch.softmax(logits, dim=1)
+    known, n = label[counts], logits.shape[1]
+    right = p.gather(1, label.where(counts, 0).unsqueeze(1)).squeeze(1)[counts]
+    both = p.new_zeros(n).index_add(0, known, right)[1:]
+    truth = torch.bincount(known, minlength=n).to(p)[1:]
+    either = (p * counts.unsqueeze(1)).sum(dim=(0, 2, 3, 4))[1:] + truth
+    present = truth > 0
     if not bool(present.any()):
         return entropy
     return entropy + dice * (1 - (2 * both + 1) / (either + 1))[present].mean()
