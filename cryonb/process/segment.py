@@ -7,6 +7,8 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy.fft import irfftn, next_fast_len, rfftn
+from scipy.ndimage import fourier_gaussian
 
 from cryonb.errors import CryonbError
 from cryonb.process.checks import require_density
@@ -17,6 +19,8 @@ __all__ = ["Segments", "segment"]
 
 # Smoothing never goes beyond this, in voxels.
 _WIDEST = 60
+# Voxels around what is segmented that are smoothed with it.
+_MARGIN = 30
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,8 +109,6 @@ def segment(
     Gossard, J. Struct. Biol. 170, 427 (2010)). Written here, since the watershed of scipy wants
     integers, and scikit-image is installed for notebooks only.
     """
-    from scipy.ndimage import gaussian_filter
-
     if (count is not None and count < 1) or steps < 0 or not step > 0:
         raise CryonbError(
             f"At least one segment, no negative steps and a positive step were expected, but "
@@ -126,21 +128,42 @@ def segment(
     neighbours = _neighbours(inside, place)
     values = volume.values.ravel()[place]
     top, owner = np.unique(_summits(values, neighbours), return_inverse=True)
-    number = 0
+    number, smoothing = 0, None
     least = least_volume / volume.grid.voxel_volume
     while len(top) > 1 and number * step < _WIDEST:
         # Specks that touch nothing never merge, and must not count.
         if number >= steps if count is None else (np.bincount(owner) >= least).sum() <= count:
             break
         number += 1
-        smooth = gaussian_filter(volume.values, number * step, mode="constant")
-        summit = _summits(smooth.ravel()[place], neighbours)
+        smoothing = smoothing or _Smoothing(volume.values, inside)
+        summit = _summits(smoothing(number * step), neighbours)
         _, group = np.unique(summit[top], return_inverse=True)
         # The highest of the merged maxima stands for the group.
         order = np.lexsort((-values[top], group))
         first = np.unique(group[order], return_index=True)[1]
         top, owner = top[order[first]], group[owner]
     return _gathered(volume, place, owner, float(contour), least_volume)
+
+
+class _Smoothing:
+    """Gaussians over the marked voxels of an array, as wide as one asks, at one price.
+
+    What is farther than `_MARGIN` voxels from the box of the marked ones does not count.
+    """
+
+    def __init__(self, values: np.ndarray, inside: np.ndarray):
+        spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {k}))) for k in range(3)]
+        box = tuple(slice(max(s[0] - _MARGIN, 0), s[-1] + 1 + _MARGIN) for s in spans)
+        self._marked = inside[box]
+        # Behind the box there are zeros enough that one face does not see the other.
+        self._shape = [next_fast_len(n + _MARGIN, real=True) for n in self._marked.shape]
+        self._transform = rfftn(values[box], s=self._shape)
+
+    def __call__(self, sigma: float) -> np.ndarray:
+        """Give the smoothed values of the marked voxels."""
+        smooth = fourier_gaussian(self._transform, sigma, n=self._shape[-1])
+        smooth = irfftn(smooth, s=self._shape)
+        return smooth[tuple(slice(n) for n in self._marked.shape)][self._marked]
 
 
 def _neighbours(inside: np.ndarray, place: np.ndarray) -> np.ndarray:
