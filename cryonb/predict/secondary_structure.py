@@ -97,7 +97,7 @@ def predict_sse(
         result = windows.volume(name=volume.name, history=(*volume.history, note))
     else:
         network = LoadedNetwork(module, about, choose_device(device))
-        tile = options.pop("tile", 96)
+        tile = options.pop("tile", 160)
         found, grid = run_network(volume, network, edge=tile, progress=progress, **options)
         result = ProbabilityVolume._adopt(
             found,

@@ -107,14 +107,17 @@ def tile_axis(
         step = -(-(size - 2 * rim) // (count * align)) * align
         edge = -(-(step + 2 * rim) // multiple) * multiple
         return Axis(tuple(range(0, count * step, step)), edge, rim, size)
+    count = -(-(-(-(size - edge) // align)) // step) + 1
+    # As many tiles, but no larger than they must be.
+    least = -(-(size + (count - 1) * (2 * rim + blend + align - 1)) // count)
+    edge = min(-(-least // multiple) * multiple, edge)
     last = -(-(size - edge) // align)
-    count = -(-last // step) + 1
     starts = align * np.round(np.linspace(0, last, count)).astype(int)
     return Axis(tuple(starts.tolist()), edge, rim, size)
 
 
 def predict_tiles(
-    values: np.ndarray, predictor, *, n_classes: int, edge: int = 96, rim: int = 16,
+    values: np.ndarray, predictor, *, n_classes: int, edge: int = 160, rim: int = 16,
     multiple: int = 16, align: int = 1, blend: int | None = None, batch: int = 1,
     noise: float = 0.0, background: bool = True, progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
@@ -215,6 +218,9 @@ def _inside(axes, tile) -> tuple[slice, ...]:
 
 def _add(out, axes, tile, probabilities) -> None:
     """Add a tile's output with its weight, leaving out voxels that weigh nothing."""
+    # By torch, since numpy takes 40 ns to round a number to float16, ten times what a network takes.
+    import torch
+
     where = _inside(axes, tile)
     weights, kept, target = [], [], []
     for axis, number, place in zip(axes, tile, where, strict=True):
@@ -225,6 +231,7 @@ def _add(out, axes, tile, probabilities) -> None:
         target.append(slice(place.start + first, place.start + last))
         weights.append(weight[first:last])
     z, y, x = weights
-    weight = z[:, None, None] * y[None, :, None] * x[None, None, :]
+    weight = (z[:, None, None] * y[None, :, None] * x[None, None, :]).astype(np.float32)
     for channel, values in enumerate(probabilities):
-        out[(channel, *target)] += (values[tuple(kept)] * weight).astype(np.float16)
+        part = torch.from_numpy(out[(channel, *target)])
+        part += torch.from_numpy(values[tuple(kept)] * weight).half()
