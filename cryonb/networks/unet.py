@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 __all__ = ["UNet", "to_voxels"]
 
@@ -31,6 +33,12 @@ class _Residual(nn.Module):
     def forward(self, x):
         y = functional.relu(self.norm1(self.conv1(x)), inplace=True)
         return functional.relu(x + self.norm2(self.conv2(y)), inplace=True)
+
+    def fuse(self) -> None:
+        """Make the normalisations part of the convolutions, for good."""
+        self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm1)
+        self.conv2 = fuse_conv_bn_eval(self.conv2, self.norm2)
+        self.norm1 = self.norm2 = nn.Identity()
 
 
 class UNet(nn.Module):
@@ -138,6 +146,14 @@ class UNet(nn.Module):
     def forward(self, x):
         """Map density (n, 1, z, y, x) to logits (n, classes, z, y, x)."""
         return to_voxels(self.head(self.features(self.copies(x))))
+
+    def fused(self) -> UNet:
+        """Give a copy that computes the same in less time and can no longer be trained."""
+        made = copy.deepcopy(self).eval()
+        for block in made.modules():
+            if isinstance(block, _Residual):
+                block.fuse()
+        return made
 
     @staticmethod
     def probabilities(logits):

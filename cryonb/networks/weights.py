@@ -120,7 +120,7 @@ class LoadedNetwork:
 
         self._device = device
         self._half = bfloat16_is_fast(device)
-        self._network = network.eval().to(device)
+        self._network = network.fused().to(device)
         if device != "mps":
             self._network = self._network.to(memory_format=torch.channels_last_3d)
         self.description = description

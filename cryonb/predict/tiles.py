@@ -107,7 +107,8 @@ def tile_axis(
         step = -(-(size - 2 * rim) // (count * align)) * align
         edge = -(-(step + 2 * rim) // multiple) * multiple
         return Axis(tuple(range(0, count * step, step)), edge, rim, size)
-    count = -(-(-(-(size - edge) // align)) // step) + 1
+    last = -(-(size - edge) // align)
+    count = -(-last // step) + 1
     # As many tiles, but no larger than they must be.
     least = -(-(size + (count - 1) * (2 * rim + blend + align - 1)) // count)
     edge = min(-(-least // multiple) * multiple, edge)
@@ -218,7 +219,7 @@ def _inside(axes, tile) -> tuple[slice, ...]:
 
 def _add(out, axes, tile, probabilities) -> None:
     """Add a tile's output with its weight, leaving out voxels that weigh nothing."""
-    # By torch, since numpy takes 40 ns to round a number to float16, ten times what a network takes.
+    # By torch, since numpy takes 40 ns to round a number to float16.
     import torch
 
     where = _inside(axes, tile)

@@ -89,3 +89,21 @@ def test_extra_blocks_begin_as_identities():
         assert torch.equal(plain.eval()(x), deeper.eval()(x))
     again = UNet(**deeper.options)
     assert [p.shape for p in again.parameters()] == [p.shape for p in deeper.parameters()]
+
+
+def test_fused_networks_compute_the_same():
+    torch.manual_seed(3)
+    network = UNet(5, (8, 12), extra=1)
+    x = torch.rand(2, 1, 16, 16, 16)
+    # Statistics that matter, and blocks that are no identities.
+    for _ in range(3):
+        network(x)
+    for block in (*network.more_down, *network.more_up):
+        torch.nn.init.uniform_(block.norm2.weight)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    fused = network.fused()
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), network.eval()(x), rtol=1e-4, atol=1e-4)
+    assert not any("norm" in key for key in fused.state_dict())
+    after = network.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
