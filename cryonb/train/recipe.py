@@ -197,6 +197,9 @@ class UNetRecipe(CropRecipe):
         Of background, helix, strand, coil, nucleotide in the cross-entropy.
     dice : float
         Weight of the soft Dice loss.
+    core : float
+        How much more voxels within 1.2 Å of a backbone atom, where residues are read, weigh in the
+        cross-entropy.
     levelled : bool
         Whether maps are given one falloff first (`cryonb.process.level_spectrum`).
     extra : int
@@ -212,6 +215,7 @@ class UNetRecipe(CropRecipe):
     widths: tuple[int, ...] = (32, 64, 128, 192)
     class_weight: tuple[float, ...] = (0.35, 1.0, 1.3, 1.1, 1.0)
     dice: float = 0.5
+    core: float = 1.0
     levelled: bool = False
     extra: int = 0
     calibrate: tuple[str, ...] = ()

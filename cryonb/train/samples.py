@@ -1,13 +1,10 @@
-"""Training samples: maps simulated on the fly, and crops of real maps.
+"""Training samples: maps simulated on the fly.
 
 Sample k of a recipe is a function of its seed and k alone, so a run that was cut off goes on with
 exactly the samples that it would have had.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,15 +21,19 @@ from cryonb.train.fading import faded, overstated
 from cryonb.train.library import UNLABELLED, Library
 
 __all__ = [
-    "IGNORED", "Mixture", "RealMap", "RealSamples", "Scenes", "SimulatedSamples", "finish",
-    "paint", "real_maps", "structure_weights", "turn",
+    "CORE", "IGNORED", "Mixture", "Scenes", "SimulatedSamples", "finish", "paint",
+    "structure_weights", "turn",
 ]  # fmt: skip
 
 #: Label of a voxel that the loss leaves out.
 IGNORED = 255
+#: Bit of a label that tells that an atom is in the voxel, or next to it.
+CORE = 16
 
 
-def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.ndarray:
+def paint(
+    index, label, shape, *, radius: float = 3.0, ring: float = 0.8, core: float = 0.0
+) -> np.ndarray:
     """Label voxels of 1 Å by the nearest labelled atom; the ring around them is left open.
 
     Parameters
@@ -45,6 +46,8 @@ def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.
         (z, y, x).
     radius, ring : float
         In voxels: within `radius` an atom labels, within the next `ring` a voxel is IGNORED.
+    core : float
+        Within so many voxels of an atom, labels have the bit CORE.
 
     Returns
     -------
@@ -53,6 +56,8 @@ def paint(index, label, shape, *, radius: float = 3.0, ring: float = 0.8) -> np.
     grid, points = Grid(shape), np.asarray(index)[:, ::-1]
     out = nearest_labels(points, label, grid, radius)
     open_ring = (out == 0) & (nearest_labels(points, label, grid, radius + ring) > 0)
+    if core:
+        out = np.where(nearest_labels(points, label, grid, core) > 0, out | CORE, out)
     return np.where(open_ring, IGNORED, out).astype(np.uint8)
 
 
@@ -258,18 +263,22 @@ class SimulatedSamples(Scenes):
     ----------
     levelled : bool
         Whether the maps are given one falloff (`cryonb.process.level_spectrum`).
+    core : float
+        As in `paint`.
     """
 
-    def __init__(self, library, weight, *, levelled: bool = False, **options):
+    def __init__(self, library, weight, *, levelled: bool = False, core: float = 0.0, **options):
         super().__init__(library, weight, **options)
-        self.levelled = levelled
+        self.levelled, self.core = levelled, core
 
     def __getitem__(self, number: int):
         xs, ys, label = [], [], None
         for rng, density, atoms, _ in self.measurements(number):
             if label is None:
                 marks = atoms["label"] != UNLABELLED
-                label = paint(atoms["position"][marks], atoms["label"][marks], density.shape)
+                label = paint(
+                    atoms["position"][marks], atoms["label"][marks], density.shape, core=self.core
+                )
             seen = np.where((label > 0) & (label != IGNORED) & (density == 0), IGNORED, label)
             if self.levelled:
                 density = level_spectrum(density, pad=False)
@@ -324,112 +333,3 @@ def structure_weights(files: np.ndarray) -> np.ndarray:
     for name, share in shares.items():
         weight[pool == name] = share / max((pool == name).sum(), 1)
     return weight
-
-
-@dataclass(frozen=True)
-class RealMap:
-    """A real map on 1 Å voxels, ready to be read by spline, with the labelled atoms in it.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the table of maps.
-    spline : ndarray of float32, shape (z, y, x)
-        Cubic spline coefficients.
-    index : ndarray, shape (n, 3)
-        Fractional (z, y, x) indices of the labelled atoms.
-    label : ndarray of uint8, shape (n,)
-        Their classes.
-    """
-
-    name: str
-    spline: np.ndarray
-    index: np.ndarray
-    label: np.ndarray
-
-
-def real_maps(folder, table, *, levelled: bool = False) -> list[RealMap]:
-    """Read maps and models of a table (columns map, model), given one falloff or not."""
-    from scipy.ndimage import spline_filter
-
-    from cryonb.files.model import read_model
-    from cryonb.files.mrc import read_map
-    from cryonb.process.resample import resample
-    from cryonb.train.library import model_columns
-
-    folder, maps = Path(folder), []
-    for row in table.itertuples():
-        volume = resample(read_map(folder / row.map), 1.0)
-        values = level_spectrum(volume.values) if levelled else volume.values
-        columns = model_columns(read_model(folder / row.model))
-        marks = columns["label"] != UNLABELLED
-        maps.append(
-            RealMap(
-                name=row.map,
-                spline=spline_filter(values / density_scale(values)).astype(np.float32),
-                index=volume.grid.to_index(columns["position"][marks]).astype(np.float32),
-                label=columns["label"][marks],
-            )
-        )
-    return maps
-
-
-class RealSamples(torch.utils.data.Dataset):
-    """Rotated crops of real maps.
-
-    Parameters
-    ----------
-    maps : list of RealMap
-        Drawn in proportion to the square root of their labelled atoms.
-    seed, edge, measured : int
-        As in `SimulatedSamples`.
-    levelled : bool
-        Whether the maps have one falloff already.
-    """
-
-    def __init__(self, maps, *, seed: int, edge: int = 48, measured: int = 3, levelled=False):
-        self.maps, self.levelled = maps, levelled
-        weight = np.sqrt([len(entry.label) for entry in maps])
-        self.weight = weight / weight.sum()
-        self.seed, self.edge, self.measured = seed, edge, measured
-        self.box = edge + 16
-
-    def __len__(self) -> int:
-        return 2**40
-
-    def __getitem__(self, number: int):
-        rng = np.random.default_rng((self.seed, 7, number))
-        crops = [self._crop(rng) for _ in range(self.measured)]
-        return np.stack([x for x, _ in crops]), np.stack([y for _, y in crops])
-
-    def _crop(self, rng):
-        from scipy.ndimage import affine_transform
-
-        entry = self.maps[rng.choice(len(self.maps), p=self.weight)]
-        centre = entry.index[rng.integers(len(entry.index))] + rng.normal(0, 6, 3)
-        turn = Rotation.random(random_state=rng).as_matrix()
-        shape = (self.box,) * 3
-        middle = np.full(3, self.box / 2)
-        # Output voxel o reads input turn (o - middle) + centre, so atoms go the other way.
-        density = affine_transform(
-            entry.spline, turn, centre - turn @ middle, shape, np.float32, 3, "constant", 0.0, False
-        )
-        index = (entry.index - centre) @ turn + middle
-        label = paint(index, entry.label, shape)
-        s2 = _S2.setdefault(self.box, _box_s2(self.box))
-        # Maps with one falloff need no other.
-        blur = 0.0 if self.levelled else rng.uniform(-30, 80)
-        blurred = np.fft.rfftn(density) * np.exp(-blur * s2 / 4)
-        density = np.fft.irfftn(blurred, s=shape, axes=(0, 1, 2)).astype(np.float32)
-        # Density without a model may well be structure that nobody built.
-        strange = (label == 0) & (density > 0.6)
-        label[strange] = IGNORED
-        return finish(rng, density, label, self.edge)
-
-
-_S2: dict[int, np.ndarray] = {}
-
-
-def _box_s2(n: int) -> np.ndarray:
-    full, half = np.fft.fftfreq(n), np.fft.rfftfreq(n)
-    return full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2

@@ -10,17 +10,27 @@ from torch.nn import functional
 from cryonb.networks.unet import UNet
 from cryonb.networks.weights import LoadedNetwork
 from cryonb.train.calibrate import fit_tempering, read_residues
-from cryonb.train.samples import IGNORED, RealSamples, SimulatedSamples, real_maps
-from cryonb.train.stage import CropStage, Training, mixed_samples, real_table, start_state
+from cryonb.train.real_samples import RealSamples, real_maps
+from cryonb.train.samples import CORE, IGNORED, SimulatedSamples
+from cryonb.train.stage import (
+    CropStage,
+    Training,
+    mixed_samples,
+    real_table,
+    scores_of,
+    start_state,
+)  # fmt: skip
 from cryonb.volume import CLASSES
 
 __all__ = ["UNetTraining", "loss_of"]
 
 #: Voxels of context that the border of a tile lacks.
 RIM = 16
+# Å from a backbone atom within which its residue is read.
+_CORE = 1.2
 
 
-def loss_of(logits, label, class_weight, dice: float):
+def loss_of(logits, label, class_weight, dice: float, core: float = 1.0):
     """Class-weighted cross-entropy plus soft Dice of the four structure classes.
 
     Parameters
@@ -31,11 +41,19 @@ def loss_of(logits, label, class_weight, dice: float):
     class_weight : Tensor, shape (class,)
     dice : float
         Weight of the Dice term.
+    core : float
+        How much more voxels with the bit CORE weigh in the cross-entropy.
     """
-    entropy = functional.cross_entropy(logits, label, class_weight, ignore_index=IGNORED)
+    counts = label != IGNORED
+    inner, label = counts & (label >= CORE), label.where(~counts, label % CORE)
+    if core == 1:
+        entropy = functional.cross_entropy(logits, label, class_weight, ignore_index=IGNORED)
+    else:
+        each = functional.cross_entropy(logits, label, reduction="none", ignore_index=IGNORED)
+        weight = class_weight[label.where(counts, 0)] * counts * (1 + (core - 1) * inner)
+        entropy = (each * weight).sum() / weight.sum().clamp(min=1e-6)
     if not dice:
         return entropy
-    counts = label != IGNORED
     p = torch.softmax(logits, dim=1)
     known, n = label[counts], logits.shape[1]
     right = p.gather(1, label.where(counts, 0).unsqueeze(1)).squeeze(1)[counts]
@@ -63,7 +81,18 @@ class UNetStage(CropStage):
     def loss(self, network, logits, y):
         """Give the loss."""
         weight = torch.tensor(self.recipe.class_weight, device=logits.device)
-        return loss_of(logits, y, weight, self.recipe.dice)
+        return loss_of(logits, y, weight, self.recipe.dice, self.recipe.core)
+
+    def scores(self, network, device, half):
+        """Give voxel accuracy and F1 of each class, and the accuracy where residues are read."""
+        found = [self.answer(network, x, device, half).argmax(dim=1) for x in self._x.split(8)]
+        counts = self._y != IGNORED
+        found, truth = torch.cat(found)[counts].numpy(), self._y[counts].numpy()
+        scores = scores_of(truth % CORE, found, self.names, background=self.background)
+        inner = truth >= CORE
+        if inner.any():
+            scores["backbone_accuracy"] = float((found == truth % CORE)[inner].mean())
+        return scores
 
 
 def _real_samples(folder, table, *, levelled: bool, **options):
@@ -75,8 +104,8 @@ class UNetTraining(Training):
 
     def stages(self):
         """Give the only stage."""
-        kinds = (partial(kind, levelled=self.recipe.levelled)
-                 for kind in (SimulatedSamples, _real_samples))  # fmt: skip
+        options = {"levelled": self.recipe.levelled, "core": _CORE if self.recipe.core != 1 else 0}
+        kinds = (partial(kind, **options) for kind in (SimulatedSamples, _real_samples))
         self._stage = UNetStage(self.recipe, *mixed_samples(self, *kinds))
         yield self._stage
 

@@ -10,8 +10,9 @@ import torch
 from cryonb.errors import CryonbError
 from cryonb.train import loop, unet
 from cryonb.train.library import UNLABELLED, Library, model_columns, split
+from cryonb.train.real_samples import RealMap, RealSamples
 from cryonb.train.recipe import Recipe
-from cryonb.train.samples import IGNORED, RealMap, RealSamples, SimulatedSamples, paint, turn
+from cryonb.train.samples import CORE, IGNORED, SimulatedSamples, paint, turn
 
 
 def test_a_library_survives_the_disk(library, tmp_path):
@@ -40,6 +41,10 @@ def test_paint_gives_the_nearest_atom(rng):
     expected = np.where(away.min(-1) <= 3, label[away.argmin(-1)], 0)
     expected[(away.min(-1) > 3) & (away.min(-1) <= 3.8)] = IGNORED
     assert (got == expected).mean() > 0.9999  # ties of float32 distances may fall either way
+    marked = paint(index, label, (16, 17, 18), core=1.2)
+    inner = away.min(-1) <= 1.2
+    assert (marked[~inner] == got[~inner]).all()
+    assert (marked[inner] == got[inner] | CORE).all()
 
 
 def test_turns_are_the_24_rotations(rng):
@@ -129,6 +134,31 @@ def test_loss_falls_on_perfect_answers():
     bad = unet.loss_of(12.0 * right.roll(1, 1), label, weight, 0.5)
     assert good < 0.02
     assert bad > 5
+
+
+def test_voxels_at_atoms_weigh_more():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 4, 4, 4)
+    label = torch.randint(0, 5, (2, 4, 4, 4))
+    label[0, 0] = IGNORED
+    inner = (label != IGNORED) & (label > 0) & (torch.rand(label.shape) < 0.3)
+    marked = torch.where(inner, label + CORE, label)
+    weight = torch.tensor([0.35, 1.0, 1.3, 1.1, 1.0])
+    plain = unet.loss_of(logits, label, weight, 0.5)
+    assert unet.loss_of(logits, marked, weight, 0.5) == pytest.approx(float(plain))
+    p = torch.log_softmax(logits, dim=1).permute(0, 2, 3, 4, 1)[label != IGNORED]
+    known, near = label[label != IGNORED], inner[label != IGNORED]
+    each = weight[known] * torch.where(near, 3.0, 1.0)
+    wanted = -(each * p[torch.arange(len(known)), known]).sum() / each.sum()
+    assert unet.loss_of(logits, marked, weight, 0.0, 3.0) == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_accuracy_is_told_where_residues_are_read(write_recipe, tmp_path):
+    recipe = write_recipe("unet", core=3.0, widths=[16, 16], steps=2)
+    loop.train_network(recipe, tmp_path, device="cpu", progress=False)
+    table = pd.read_csv(tmp_path / "tiny_validation.csv")
+    assert 0 <= table["backbone_accuracy"].iloc[-1] <= 1
 
 
 def test_bad_recipes_are_refused(tmp_path):
