@@ -32,8 +32,9 @@ from cryonb.process.level import density_scale
 from cryonb.process.resample import resample
 from cryonb.simulate.experiment import Experiment, observe
 from cryonb.simulate.structure_factors import frequencies, structure_factors
+from cryonb.train.kinds import UNetRecipe
 from cryonb.train.library import build_library
-from cryonb.train.recipe import Recipe, UNetRecipe
+from cryonb.train.recipe import Recipe
 from cryonb.train.samples import Scenes
 
 BOX = 64

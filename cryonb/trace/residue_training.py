@@ -25,7 +25,8 @@ from cryonb.grid import Grid
 from cryonb.simulate.experiment import Experiment, experimental_map
 from cryonb.trace.residue_frames import half_ball, read_frames, side_lattice
 from cryonb.trace.residue_types import features
-from cryonb.train.recipe import Recipe, ResidueTypesRecipe
+from cryonb.train.kinds import ResidueTypesRecipe
+from cryonb.train.recipe import Recipe
 
 __all__ = ["draw_experiment", "fit", "make_rows", "planned", "train_residue_types"]
 

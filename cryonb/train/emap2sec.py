@@ -20,8 +20,8 @@ from cryonb.networks.emap2sec import (
 )
 from cryonb.predict.emap2sec import HALF, RIM, neighbours_of, phase_one, window_grid
 from cryonb.train.emap2sec_maps import Pool, real_scaled_maps, simulated_map
+from cryonb.train.kinds import Emap2secRecipe
 from cryonb.train.norms import Normed, folded, normed
-from cryonb.train.recipe import Emap2secRecipe
 from cryonb.train.samples import IGNORED, turn
 from cryonb.train.stage import (
     Stage,

@@ -208,7 +208,7 @@ def train_network(
     Parameters
     ----------
     recipe : path, dict or Recipe
-        A TOML file, or its entries; see `cryonb.train.recipe`.
+        A TOML file, or its entries; see `cryonb.train.kinds`.
     run : path, optional
         Folder of the run (cache, checkpoint, log, weights); `runs/<name>` by default.
     resume : bool

@@ -26,8 +26,9 @@ from cryonb.trace.residue_training import (
     train_residue_types,
 )
 from cryonb.trace.residue_types import FILE, features
+from cryonb.train.kinds import ResidueTypesRecipe
 from cryonb.train.library import split
-from cryonb.train.recipe import Recipe, ResidueTypesRecipe
+from cryonb.train.recipe import Recipe
 
 SHIPPED = FILE.with_suffix(".toml")
 

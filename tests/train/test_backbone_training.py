@@ -9,8 +9,9 @@ from cryonb.errors import CryonbError
 from cryonb.networks.backbone import HEAT, SECONDARY, Backbone
 from cryonb.networks.weights import load_module
 from cryonb.train import backbone, loop
+from cryonb.train.kinds import BackboneRecipe
 from cryonb.train.library import UNLABELLED, Library, model_columns
-from cryonb.train.recipe import BackboneRecipe, Recipe
+from cryonb.train.recipe import Recipe
 from cryonb.train.samples import IGNORED, turn
 from cryonb.volume import CLASSES
 

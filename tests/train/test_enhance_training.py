@@ -12,7 +12,8 @@ from cryonb.errors import CryonbError
 from cryonb.networks.enhance import Enhance
 from cryonb.networks.weights import load_module, save_weights
 from cryonb.train import enhance, loop
-from cryonb.train.recipe import EnhanceRecipe, Recipe
+from cryonb.train.kinds import EnhanceRecipe
+from cryonb.train.recipe import Recipe
 
 
 @settings(deadline=None, max_examples=10)

@@ -17,8 +17,9 @@ from cryonb.simulate.gaussian import gaussian_map
 from cryonb.train import haruspex, loop
 from cryonb.train.emap2sec import DenseStage, WindowStage
 from cryonb.train.emap2sec_maps import Pool, ScaledMap, simulated_map
+from cryonb.train.kinds import Emap2secRecipe
 from cryonb.train.library import model_columns
-from cryonb.train.recipe import Emap2secRecipe, Recipe
+from cryonb.train.recipe import Recipe
 from cryonb.train.samples import IGNORED
 
 
