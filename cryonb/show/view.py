@@ -292,10 +292,6 @@ class Scene:
         """What is in the scene."""
         return tuple(self._parts)
 
-    def display_of(self, name: str) -> DisplayMap:
-        """Give what the browser has of a map."""
-        return self._part(name).display
-
     def snapshot(self, path, *, scale: int = 2) -> Path:
         """Write what the browser shows as PNG.
 
