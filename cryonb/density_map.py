@@ -136,7 +136,7 @@ class DensityMap(Volume):
         return pad(self, n, **options)
 
     def mask(self, **options) -> DensityMap:
-        """Keep what is near a model or above a contour: see `cryonb.process.mask`."""
+        """Keep the molecule, what is near a model or in a contour: see `cryonb.process.mask`."""
         from cryonb.process.mask import mask
 
         return mask(self, **options)

@@ -8,12 +8,15 @@ from cryonb.atoms import Atoms
 from cryonb.errors import CryonbError, MapModelMismatchError
 from cryonb.grid import Grid
 from cryonb.process.checks import require_density
+from cryonb.process.contour import contour_level
 from cryonb.volume import Volume
 
 __all__ = ["contour_mask", "mask", "model_mask"]
 
 _MODEL_RADIUS = 4.0
 _CONTOUR_RADIUS = 0.0
+# Parts of a mask that hold less than this share of what the largest holds are scraps.
+_SCRAP = 0.02
 # Voxels whose distances are held at a time.
 _CHUNK = 2_000_000
 
@@ -26,7 +29,7 @@ def mask(
     radius: float | None = None,
     soft_edge: float = 3.0,
 ) -> Volume:
-    """Set density to zero away from a model, or outside a contour.
+    """Set density to zero away from a model, outside a contour, or away from what is molecule.
 
     Parameters
     ----------
@@ -35,10 +38,12 @@ def mask(
     model : gemmi.Structure or Atoms, optional
         Keep what is near its atoms (hydrogens and waters do not count).
     contour : float, optional
-        Keep what is near voxels at or above this density.
+        Keep what is near voxels at or above this density. Without a model and a contour, it is the
+        map's own contour level or, where it has none, the recommended one
+        (`cryonb.process.contour.contour_level`), and what is left apart and small is dropped.
     radius : float, optional
         Full density is kept up to this distance in Å: from an atom (4 by default), or from a
-        voxel within the contour (0 by default).
+        voxel within the contour (0 by default, 4 where no contour was given).
     soft_edge : float
         Width in Å over which density falls to zero, as half a cosine wave; 0 for a hard edge.
 
@@ -51,18 +56,23 @@ def mask(
     Raises
     ------
     CryonbError
-        If not exactly one of model and contour is given, a distance is negative, or no voxel
-        reaches the contour.
+        If both model and contour are given, a distance is negative, no voxel reaches the contour,
+        or the map is flat.
     MapModelMismatchError
         If no voxel of the map is within reach of the model.
     """
-    if (model is None) == (contour is None):
-        raise CryonbError(
-            "Masking needs either a model or a contour, but "
-            f"{'neither was' if model is None else 'both were'} given."
-        )
-    require_density(volume, flat=True)
-    if model is not None:
+    if model is not None and contour is not None:
+        raise CryonbError("Either a model or a contour was expected, but both were given.")
+    alone = model is None and contour is None
+    require_density(volume, flat=not alone)
+    if alone:
+        radius = _MODEL_RADIUS if radius is None else radius
+        contour = getattr(volume, "contour", None)
+        contour = contour_level(volume).level if contour is None else contour
+        weights = contour_mask(volume, contour, radius=radius, soft_edge=soft_edge)
+        weights = _without_scraps(weights, volume.values >= contour)
+        what = f"around the molecule, contour {contour:.4g}"
+    elif model is not None:
         radius = _MODEL_RADIUS if radius is None else radius
         weights = model_mask(model, volume.grid, radius=radius, soft_edge=soft_edge)
         what = "around a model"
@@ -72,6 +82,16 @@ def mask(
         what = f"at contour {contour:g}"
     note = f"masked {what} (radius {radius:g} Å, soft edge {soft_edge:g} Å)"
     return volume.replace(volume.values * weights.values, note=note)
+
+
+def _without_scraps(weights: Volume, core: np.ndarray) -> Volume:
+    """Drop the parts of a mask that hold far fewer voxels of the core than the largest."""
+    from scipy.ndimage import label
+
+    parts, count = label(weights.values > 0)
+    size = np.bincount(parts[core], minlength=count + 1)
+    kept = size >= _SCRAP * size.max()
+    return weights.replace(np.where(kept[parts], weights.values, np.float32(0)))
 
 
 def model_mask(

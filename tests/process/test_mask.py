@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+import cryonb as nb
 from cryonb.errors import CryonbError, MapModelMismatchError
 from cryonb.grid import Grid
 from cryonb.process import contour_mask, mask, model_mask
@@ -90,8 +91,8 @@ def test_mask_multiplies_and_says_so(rng, alpha_carbons):
 def test_bad_requests_are_refused(rng, alpha_carbons):
     volume = Volume(rng.random(GRID.shape), GRID)
     model = alpha_carbons([(0.0, 20.0, 110.0)])
-    with pytest.raises(CryonbError, match="neither was given"):
-        mask_function(volume)
+    with pytest.raises(CryonbError, match="all voxels are 0"):
+        mask_function(Volume(np.zeros(GRID.shape), GRID))
     with pytest.raises(CryonbError, match="both were given"):
         mask(volume, model=model, contour=1.0)
     with pytest.raises(CryonbError, match="lower the contour"):
@@ -102,3 +103,24 @@ def test_bad_requests_are_refused(rng, alpha_carbons):
         mask(LabelVolume(np.zeros(GRID.shape, np.uint8), GRID), model=model)
     with pytest.raises(MapModelMismatchError, match="within 7 Å of an atom"):
         mask(volume, model=alpha_carbons([(300.0, 20.0, 110.0)]))
+
+
+def test_without_a_request_the_molecule_is_kept(rng):
+    model = nb.example_model("phantom")
+    atoms = nb.Atoms.from_structure(model)
+    grid = nb.Grid.around(atoms.position, 1.5, 25.0)
+    clean = nb.fourier_map(model, grid, resolution=4.0).values
+    noisy = clean + rng.normal(0, 0.05 * clean.max(), grid.shape).astype(np.float32)
+    # A scrap in a corner, as dense as the molecule.
+    noisy[3:5, 3:5, 3:5] = clean.max()
+    m = nb.DensityMap(noisy, grid, resolution=4.0)
+    masked = m.mask()
+    assert masked.history[-1].startswith("masked around the molecule, contour")
+    assert (masked.sample(atoms.position) != 0).mean() > 0.99
+    assert (masked.values[:8, :8, :8] == 0).all()
+    assert (masked.values != 0).mean() < 0.5
+    # A level that the map has is the one that counts, and the same by hand but for the scrap.
+    m.contour = 0.4 * float(clean.max())
+    wanted = mask(m, contour=m.contour, radius=4.0).values.copy()
+    wanted[:13, :13, :13] = 0
+    np.testing.assert_array_equal(m.mask().values, wanted)
