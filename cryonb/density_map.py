@@ -200,9 +200,14 @@ class DensityMap(Volume):
         return MapField.of(field(self, method=method, **options), self)
 
     def filter(self, **options) -> DensityMap:
-        """Take out fine (low=) or coarse (high=) detail: see `cryonb.process.filter`."""
+        """Take out fine (low=) or coarse (high=) detail: see `cryonb.process.filter`.
+
+        Without limits, what is finer than the map's resolution.
+        """
         from cryonb.process.filter import band_filter
 
+        if not options and self.resolution:
+            options = {"low": self.resolution}
         return band_filter(self, **options)
 
     def flip_hand(self) -> DensityMap:
@@ -291,10 +296,20 @@ class DensityMap(Volume):
 
         return find_symmetry(self, **options)
 
-    def symmetrize(self, symmetry) -> DensityMap:
-        """Average over the operations of a symmetry: see `cryonb.process.symmetrize`."""
+    def symmetrize(self, symmetry=None) -> DensityMap:
+        """Average over the operations of a symmetry: see `cryonb.process.symmetrize`.
+
+        Without one, of that which `find_symmetry` finds; a map that has none is refused.
+        """
         from cryonb.process.symmetrize import symmetrize
 
+        if symmetry is None:
+            symmetry = self.find_symmetry()
+            if symmetry.name == "C1":
+                raise CryonbError(
+                    "A map with a symmetry was expected, but none was found; ask "
+                    "find_symmetry(least=...) for a worse one, or pass that of another map."
+                )
         return symmetrize(self, symmetry)
 
     def density_graph(self, **options) -> MapGraph:

@@ -56,3 +56,11 @@ def test_the_other_hand():
     assert found.grid == m.grid
     np.testing.assert_array_equal(flip_hand(found).values, m.values)
     np.testing.assert_array_equal(found.values[0], m.values[-1])
+
+
+def test_maps_are_filtered_to_their_resolution(rng):
+    grid = nb.Grid((20, 22, 24), 1.0)
+    m = nb.DensityMap(rng.random(grid.shape), grid, resolution=5.0)
+    np.testing.assert_array_equal(m.filter().values, m.filter(low=5.0).values)
+    with pytest.raises(CryonbError, match="low= or high= was expected"):
+        nb.DensityMap(m.values, grid).filter()

@@ -120,6 +120,14 @@ def test_what_it_found_can_be_used():
     assert len(model[0]) * 3 == len(whole[0])
 
 
+def test_a_map_is_averaged_over_the_symmetry_that_it_has(rng):
+    m, _ = assembly("C3", noise=0.3)
+    np.testing.assert_allclose(m.symmetrize().values, m.symmetrize(m.find_symmetry()).values)
+    one = nb.example("phantom", resolution=6.0)
+    with pytest.raises(CryonbError, match="a symmetry was expected, but none was found"):
+        one.symmetrize()
+
+
 def test_groups_are_groups():
     for name, size in (("C1", 1), ("C5", 5), ("D4", 8), ("T", 12), ("O", 24), ("I", 60)):
         rotations = group_rotations(name)
