@@ -15,9 +15,6 @@ from cryonb.errors import CryonbError
 
 __all__ = ["Axis", "predict_tiles", "tile_axis"]
 
-#: Voxels around density that get an answer of the network, too.
-_MARGIN = 4
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -120,7 +117,7 @@ def tile_axis(
 def predict_tiles(
     values: np.ndarray, predictor, *, n_classes: int, edge: int = 160, rim: int = 16,
     multiple: int = 16, align: int = 1, blend: int | None = None, batch: int = 1,
-    noise: float = 0.0, background: bool = True, progress: bool = True,
+    noise: float = 0.0, margin: int = 4, background: bool = True, progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Run a predictor over an array of any shape and size.
 
@@ -137,8 +134,10 @@ def predict_tiles(
     batch : int
         Tiles a call.
     noise : float
-        What is farther than a few voxels from the box that holds all values above this one is
-        empty, as are tiles inside that box in which nothing is above it.
+        What is farther than `margin` from the box that holds all values above this one is empty,
+        as are tiles inside that box in which nothing is above it.
+    margin : int
+        Voxels around density that get an answer, too; the rim is seen beyond them.
     background : bool
         Whether class 0 is what empty voxels are given; else all classes are zero there.
     progress : bool
@@ -152,7 +151,7 @@ def predict_tiles(
     whole = np.zeros((n_classes, *values.shape), dtype=np.float16)
     empty = slice(0, int(background))
     whole[empty] = 1
-    box = _occupied(values, noise, rim + _MARGIN, align)
+    box = _occupied(values, noise, rim + margin, align)
     if box is None:
         return whole
     values, out = values[box], whole[(slice(None), *box)]

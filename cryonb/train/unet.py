@@ -25,7 +25,7 @@ from cryonb.volume import CLASSES
 __all__ = ["UNetTraining", "loss_of"]
 
 #: Voxels of context that the border of a tile lacks.
-RIM = 16
+RIM = 8
 # Å from a backbone atom within which its residue is read.
 _CORE = 1.2
 

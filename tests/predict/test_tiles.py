@@ -109,6 +109,23 @@ def test_a_molecule_in_a_large_box_costs_its_own_box_only(rng, edge):
     np.testing.assert_allclose(got.sum(axis=0), 1, atol=2e-3)
 
 
+@pytest.mark.parametrize("margin", [2, 9])
+def test_the_margin_around_density_is_answered(margin):
+    values = np.zeros((60, 60, 60), np.float32)
+    values[20:40, 20:40, 20:40] = 1
+
+    def predictor(batch):
+        return np.stack([np.zeros_like(batch[:, 0]), np.ones_like(batch[:, 0])], axis=1)
+
+    got = predict_tiles(
+        values, predictor, n_classes=2, rim=4, multiple=1, margin=margin, progress=False
+    )
+    answered = np.zeros(values.shape, bool)
+    answered[(slice(20 - margin, 40 + margin),) * 3] = True
+    np.testing.assert_array_equal(got[1] == 1, answered)
+    np.testing.assert_array_equal(got[0] == 1, ~answered)
+
+
 def test_a_map_of_noise_alone_is_background(rng):
     values = rng.random((20, 20, 20), dtype=np.float32)
     got = predict_tiles(values, local_mean, n_classes=2, rim=4, noise=2.0, progress=False)
