@@ -16,7 +16,8 @@ CRYONB_DATA names the folder of maps and structures.
 * cost: processor seconds of `predict_sse` by a million voxels of 1 Å over all maps of this run, and
   of a map of 200³ a third of which is molecule.
 
-All residues of a class are pooled. Rows that are in the file already are not computed again.
+All residues of a class are pooled. Rows that are in the file already are not computed again, so
+each network, each set of folds and each number of --rotations takes a file of its own.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def calibrated_folds(weights: str, target: Path) -> None:
         shutil.copyfile(file, target / f"fold{k}.safetensors")
 
 
-def judged(case: dict) -> dict:
+def judged(case: dict, rotations: int = 1) -> dict:
     model = nb.open_model(case["model"])
     if case["map"]:
         m = nb.open_map(case["map"], resolution=case["resolution"])
@@ -117,7 +118,7 @@ def judged(case: dict) -> dict:
         simulated = nb.gaussian_map(model, resolution=case["resolution"], voxel_size=1.0)
         m = nb.DensityMap(simulated.values, simulated.grid, resolution=case["resolution"])
     begin = time.process_time()
-    found = m.predict_sse(method=case["weights"], on="network", progress=False)
+    found = m.predict_sse(method=case["weights"], rotations=rotations, on="network", progress=False)
     seconds = time.process_time() - begin
     residues = found.evaluate(model, density=m).residues
     probabilities = residues[list(CLASSES)].to_numpy()
@@ -160,11 +161,11 @@ def figure(rows: list[dict], name: str) -> float:
     return calibration_error(bins)
 
 
-def cost(weights: str) -> float:
+def cost(weights: str, rotations: int) -> float:
     values = ball_of_atoms(200, 1.0, 0.33, np.random.default_rng(0))
     m = nb.DensityMap(values, nb.Grid(values.shape, 1.0))
     begin = time.process_time()
-    m.predict_sse(method=weights, progress=False)
+    m.predict_sse(method=weights, rotations=rotations, progress=False)
     return (time.process_time() - begin) / 8
 
 
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER")
     parser.add_argument("--weights", default="unet")
     parser.add_argument("--folds", type=Path)
+    parser.add_argument("--rotations", type=int, default=1)
     parser.add_argument("--part", choices=["test", "validation"], default="test")
     parser.add_argument("--only", nargs="+", default=["simulated", "measured", "complexes"])
     options = parser.parse_args()
@@ -196,7 +198,7 @@ def main() -> None:
         key = tuple(case[name] for name in ("kind", "name", "resolution", "weights"))
         if key not in rows:
             rows[key] = dict(zip(("kind", "name", "resolution", "weights"), key, strict=True))
-            rows[key] |= judged(case)
+            rows[key] |= judged(case, options.rotations)
             with options.rows.open("a") as file:
                 print(json.dumps(rows[key], default=float), file=file)
         wanted.append(rows[key])
@@ -211,7 +213,7 @@ def main() -> None:
     print(pd.DataFrame(table).to_string(index=False))
     seconds, voxels = (sum(row[key] for row in wanted) for key in ("seconds", "voxels"))
     print(f"CPU seconds a million voxels: {1e6 * seconds / voxels:.2f} over these maps, "
-          f"{cost(options.weights):.2f} for 200³ a third of which is molecule "
+          f"{cost(options.weights, options.rotations):.2f} for 200³ a third of which is molecule "
           "(Haruspex: 20; target <= 0.5)")  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from cryonb.errors import CryonbError, WeightsError
 from cryonb.grid import Grid
+from cryonb.predict.rotations import over_rotations
 from cryonb.predict.tiles import predict_tiles
 from cryonb.process.blur import blurred
 from cryonb.process.level import noise_level
@@ -25,7 +26,7 @@ _SEEN = 20
 def predict_sse(
     volume: Volume, *, method: str = "unet", on: str = "input", device: str | None = None,
     tile: int | None = None, batch: int | None = None, contour: float | None = None,
-    resolution: float | None = None, progress: bool = True, **options,
+    resolution: float | None = None, rotations: int = 1, progress: bool = True, **options,
 ) -> ProbabilityVolume:  # fmt: skip
     """Predict the class of each voxel: background, helix, strand, coil or nucleotide.
 
@@ -53,6 +54,9 @@ def predict_sse(
     resolution : float, optional
         Å, the map's own (`DensityMap.resolution`) by default. It decides between Emap2sec's weights
         for 6 Å and finer and those for coarser maps, and whether the map must be blurred for them.
+    rotations : int
+        Of the U-Net alone: the mean of its answers over that many rotations of the map (1 to 24)
+        is given, in as many times the time. Four add a little (`benchmarks/ACCURACY.md`).
     progress : bool
         Show a bar.
     **options
@@ -66,7 +70,8 @@ def predict_sse(
     Raises
     ------
     CryonbError
-        If the map has no positive density, or tiles are asked of Emap2sec, which has none.
+        If the map has no positive density, or tiles are asked of Emap2sec, which has none, or
+        rotations of other than the U-Net.
     WeightsError
         If the weights are missing or damaged, or of a network of something else.
     """
@@ -81,6 +86,11 @@ def predict_sse(
         raise WeightsError(
             f"Weights of {', '.join(_OF_SECONDARY_STRUCTURE)} were expected, but {str(method)!r} "
             f"are those of {about['architecture']}; see cryonb.predict.{about['architecture']}."
+        )
+    if rotations != 1 and about["architecture"] != "unet":
+        raise CryonbError(
+            "Rotations are averaged by the method 'unet' alone, but they were asked of "
+            f"{str(method)!r}; leave rotations=1."
         )
     options |= {key: n for key, n in (("tile", tile), ("batch", batch)) if n is not None}
     if about["architecture"] == "haruspex":
@@ -102,7 +112,9 @@ def predict_sse(
     else:
         network = LoadedNetwork(module, about, choose_device(device))
         tile = options.pop("tile", 160)
-        found, grid = run_network(volume, network, edge=tile, progress=progress, **options)
+        found, grid = run_network(
+            volume, network, rotations=rotations, edge=tile, progress=progress, **options
+        )
         result = ProbabilityVolume._adopt(
             found,
             grid,
@@ -115,7 +127,9 @@ def predict_sse(
     return result
 
 
-def run_network(volume: Volume, network, **options) -> tuple[np.ndarray, Grid]:
+def run_network(
+    volume: Volume, network, *, rotations: int = 1, **options
+) -> tuple[np.ndarray, Grid]:
     """Run a loaded network over a map, on the voxels and at the scale that it expects.
 
     Parameters
@@ -124,6 +138,8 @@ def run_network(volume: Volume, network, **options) -> tuple[np.ndarray, Grid]:
         A map.
     network : cryonb.networks.weights.LoadedNetwork
         Which one.
+    rotations : int
+        Over which its answers are averaged.
     **options
         Of `predict_tiles`.
 
@@ -137,7 +153,7 @@ def run_network(volume: Volume, network, **options) -> tuple[np.ndarray, Grid]:
     values = network.normalize(unit.values)
     found = predict_tiles(
         values,
-        network,
+        over_rotations(network, rotations),
         n_classes=len(network.classes),
         rim=network.rim,
         multiple=network.multiple,

@@ -65,6 +65,27 @@ def test_sizes_asked_for_reach_the_network(volume, weights, monkeypatch, name, s
     assert seen.get("edge") == sizes.get("tile")
 
 
+def test_an_average_over_all_rotations_knows_no_direction(rng):
+    # An edge of a tile, so that nothing is padded on one side alone.
+    ball = rng.random((32, 32, 32), dtype=np.float32)
+    ball[:6] = ball[-6:] = ball[:, :6] = ball[:, -6:] = ball[..., :6] = ball[..., -6:] = 0
+    turned = np.ascontiguousarray(np.rot90(ball, 1, (0, 2)))
+    one, other = (
+        predict_sse(
+            Volume(values, Grid(values.shape, 1.0)), rotations=24, device="cpu", progress=False
+        ).values.astype(np.float32)
+        for values in (ball, turned)
+    )
+    expected = np.rot90(one, 1, (1, 3))
+    assert np.abs(one - expected).max() > 0.05
+    np.testing.assert_allclose(other, expected, atol=4e-3)
+
+
+def test_rotations_are_of_the_unet_alone(volume, weights):
+    with pytest.raises(CryonbError, match="by the method 'unet' alone"):
+        predict_sse(volume, method=weights["haruspex"], rotations=4, progress=False)
+
+
 def test_emap2sec_has_no_tiles(volume, weights):
     with pytest.raises(CryonbError, match="tiles of 64"):
         predict_sse(volume, method=weights["emap2sec"], tile=64)
