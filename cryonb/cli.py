@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", metavar="RECIPE", help="a TOML file, see recipes/")
     sub.add_argument("--data", help="structures/ and maps/ (default: the recipe's, CRYONB_DATA)")
     sub.add_argument("--run", help="folder of the run (default: runs/NAME)")
+    sub.add_argument(
+        "--finish", action="store_true", help="no step more: write the weights learned so far"
+    )
     with_device(sub)
     sub = command(
         "box", commands.box, "cut out the box around the density, a model, a mask or one unit"

@@ -86,11 +86,16 @@ def train(arguments) -> None:
     if recipe.architecture == "residue-types":
         from cryonb.trace.residue_training import train_residue_types
 
+        if arguments.finish:
+            raise CryonbError("--finish is for networks; classifiers of residues have no steps.")
+
         weights = train_residue_types(recipe, arguments.run)
     else:
         from cryonb.train.loop import train_network
 
-        weights = train_network(recipe, arguments.run, device=arguments.device)
+        weights = train_network(
+            recipe, arguments.run, finish=arguments.finish, device=arguments.device
+        )
     print(f"wrote {weights}")
 
 

@@ -87,6 +87,10 @@ class _Log:
         else:
             path.unlink(missing_ok=True)
 
+    def has(self, step: int) -> bool:
+        """Whether there is a row of this step."""
+        return self.path.is_file() and step in pd.read_csv(self.path)["step"].to_numpy()
+
     def add(self, step: int, seconds: float, loss: float, scores: dict[str, float]) -> None:
         new = not self.path.is_file()
         with self.path.open("a", newline="") as file:
@@ -113,10 +117,10 @@ def _scores(stage: Stage, network, device: str, half: bool) -> dict[str, float]:
 
 
 def _run(
-    stage: Stage, run: Path, *, resume: bool, device: str, checkpoint_seconds: float,
-    progress: bool, watch,
+    stage: Stage, run: Path, *, resume: bool, finish: bool, device: str,
+    checkpoint_seconds: float, progress: bool, watch,
 ):  # fmt: skip
-    """Train one stage: the averaged network, the seconds it took, its scores."""
+    """Train one stage: the averaged network, its steps, the seconds they took, its scores."""
     half, kind = bfloat16_is_fast(device), device.split(":")[0]
     torch.manual_seed(stage.recipe.seed)
     network, average = stage.network(), stage.network()
@@ -124,7 +128,12 @@ def _run(
     step, spent = 0, 0.0
     checkpoint = run / f"checkpoint{stage.suffix}.pt"
     stored = None
-    if resume and checkpoint.is_file():
+    if finish and not checkpoint.is_file():
+        raise CryonbError(
+            f"A checkpoint of a run to finish was expected at {checkpoint}, but there is none; "
+            "train first."
+        )
+    if (resume or finish) and checkpoint.is_file():
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(stored["network"])
         average.load_state_dict(stored["average"])
@@ -155,8 +164,9 @@ def _run(
 
     name = f"{stage.recipe.name}{stage.suffix}"
     bar = tqdm(
-        stage.batches(step), total=stage.steps, initial=step, desc=name, disable=not progress
-    )
+        () if finish else stage.batches(step), total=stage.steps, initial=step, desc=name,
+        disable=not progress,
+    )  # fmt: skip
     with _Request() as interrupted:
         for x, y in bar:
             x = x.to(device, non_blocking=True)
@@ -194,13 +204,16 @@ def _run(
     if interrupted.number:
         bar.close()
         raise KeyboardInterrupt(f"stopped after step {step}; the same command goes on from there")
-    # A run that had ended before has not been judged in this one.
-    scores = scores or _scores(stage, average, device, half)
-    return folded(average.cpu()), spent, scores
+    if scores is None:
+        # A run that had ended before, or ends here, has not been judged in this one.
+        scores = _scores(stage, average, device, half)
+        if not log.has(step):
+            log.add(step, spent, float("nan"), scores)
+    return folded(average.cpu()), step, spent, scores
 
 
 def train_network(
-    recipe, run=None, *, resume: bool = True, device: str | None = None,
+    recipe, run=None, *, resume: bool = True, finish: bool = False, device: str | None = None,
     checkpoint_seconds: float = 180, progress: bool = True, watch=None,
 ) -> Path:  # fmt: skip
     """Train a network by a recipe.
@@ -213,6 +226,9 @@ def train_network(
         Folder of the run (cache, checkpoint, log, weights); `runs/<name>` by default.
     resume : bool
         Go on from the run's checkpoint if it has one.
+    finish : bool
+        Take no step more: write the weights of what the run has learned so far, to look at them.
+        Called again without it, the run goes on.
     device : str, optional
         Where torch computes.
     checkpoint_seconds : float
@@ -226,7 +242,7 @@ def train_network(
     Raises
     ------
     CryonbError
-        If the recipe is wrong, or of no network.
+        If the recipe is wrong, or of no network, or nothing is there to finish.
     KeyboardInterrupt
         After Ctrl-C or a polite kill, once the step is done and the checkpoint written.
 
@@ -253,11 +269,11 @@ def train_network(
     (run / f"{recipe.name}.toml").write_text(told.to_toml())
     steps, seconds, validation = 0, 0.0, {}
     for stage in training.stages():
-        stage.trained, spent, scores = _run(
-            stage, run, resume=resume, device=device, checkpoint_seconds=checkpoint_seconds,
-            progress=progress, watch=watch,
+        stage.trained, done, spent, scores = _run(
+            stage, run, resume=resume, finish=finish, device=device,
+            checkpoint_seconds=checkpoint_seconds, progress=progress, watch=watch,
         )  # fmt: skip
-        steps, seconds = steps + stage.steps, seconds + spent
+        steps, seconds = steps + done, seconds + spent
         prefix = stage.suffix.lstrip("_")
         validation |= {f"{prefix}_{key}" if prefix else key: v for key, v in scores.items()}
         table = run / f"log{stage.suffix}.csv"

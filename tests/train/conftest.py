@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 
 import pandas as pd
@@ -58,7 +59,10 @@ def write_recipe(folder, tmp_path):
 
 @pytest.fixture
 def cut_off(tmp_path, monkeypatch):
-    """Train a recipe unbroken, in `whole`, and in `cut`, interrupted in step 4 and gone on with."""
+    """Train a recipe unbroken, in `whole`, and in `cut`, interrupted in step 4 and gone on with.
+
+    In between the weights of `cut` are written; what they say of themselves is in `early.json`.
+    """
 
     def train(recipe, room):
         options = {"device": "cpu", "progress": False}
@@ -74,6 +78,8 @@ def cut_off(tmp_path, monkeypatch):
             patch.setattr(room, "loss_of", loss_and_signal)
             with pytest.raises(KeyboardInterrupt, match="after step 4"):
                 loop.train_network(recipe, tmp_path / "cut", **options)
+        early = loop.train_network(recipe, tmp_path / "cut", finish=True, **options)
+        shutil.copyfile(early.with_suffix(".json"), tmp_path / "early.json")
         return whole, loop.train_network(recipe, tmp_path / "cut", **options)
 
     return train

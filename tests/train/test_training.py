@@ -1,5 +1,6 @@
 """Samples, splits, and a run that is cut off and goes on."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -116,13 +117,20 @@ def test_a_run_that_is_cut_off_ends_where_an_unbroken_one_does(write_recipe, cut
     assert one["step"] == two["step"] == 6
     for key, value in one["network"].items():
         torch.testing.assert_close(two["network"][key], value, rtol=1e-4, atol=1e-5)
-    assert whole.is_file()
-    assert again.is_file()
+    assert json.loads((tmp_path / "early.json").read_text())["steps"] == 4
+    for weights in (whole, again):
+        assert json.loads(weights.with_suffix(".json").read_text())["steps"] == 6
     for name in ("loss.png", "tiny.json", "tiny.toml", "tiny_manifest.csv", "tiny_validation.csv"):
         assert (tmp_path / "cut" / name).is_file()
     told = Recipe.read(tmp_path / "cut" / "tiny.toml")
     assert told.data == ""
     assert told == replace(Recipe.read(recipe), data="")
+
+
+def test_what_never_began_cannot_be_finished(write_recipe, tmp_path):
+    with pytest.raises(CryonbError, match="train first"):
+        loop.train_network(write_recipe("unet"), tmp_path / "none", finish=True, progress=False)
+    assert not list((tmp_path / "none").glob("*.safetensors"))
 
 
 def test_loss_falls_on_perfect_answers():
