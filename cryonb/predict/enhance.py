@@ -89,8 +89,8 @@ def enhance(
     0.929, and the FSC falls to 0.5 at 3.67 instead of 4.06 Å. On 19 measured maps to 4.5 Å, most of
     them cut out around the model, CC_box rises from 0.686 to 0.751 (`sharpen`: 0.652) and CC_mask
     from 0.714 to 0.729, but the mean Q-score does not (0.531; `sharpen`: 0.546), and what
-    `predict_sse` and `predict_backbone` read hardly does: Q3 from 0.782 to 0.785, F1 of Cα atoms
-    from 0.737 to 0.742. A map better than about 2.2 Å shows more than what is made of it
+    `predict_sse` and `predict_backbone` read hardly does: Q3 stays at 0.815, F1 of Cα atoms goes
+    from 0.736 to 0.740. A map better than about 2.2 Å shows more than what is made of it
     (`benchmarks/bench_enhance.py`).
 
     References
