@@ -88,7 +88,6 @@ def train(arguments) -> None:
 
         if arguments.finish:
             raise CryonbError("--finish is for networks; classifiers of residues have no steps.")
-
         weights = train_residue_types(recipe, arguments.run)
     else:
         from cryonb.train.loop import train_network

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import permutations, product
-
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from cryonb.errors import CryonbError
 
@@ -12,35 +11,23 @@ __all__ = ["over_rotations", "rotations_of_a_cube"]
 
 
 def rotations_of_a_cube() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Give the 24 rotations that map a cube to itself, those that differ most first.
+    """Give the 24 rotations that map a cube to itself.
 
     Returns
     -------
     list of (order, flipped)
-        Axes as `numpy.transpose` takes them, and the axes that are reversed then. The first is the
-        identity; the first four take each axis to all three, the next ones fill in.
+        Axes as `numpy.transpose` takes them, and the axes that are reversed then. First the
+        identity, then the eight that leave no axis where it was, then the others.
     """
-    found = []
-    for order, flips in product(permutations(range(3)), product((0, 1), repeat=3)):
-        matrix = np.eye(3)[list(order)] * (1 - 2 * np.array(flips))[:, None]
-        if np.linalg.det(matrix) > 0:
-            found.append((order, tuple(axis for axis in range(3) if flips[axis])))
-    identity = found.index(((0, 1, 2), ()))
-    chosen = [found.pop(identity)]
-    while found:
-        # Farthest from those before: the fewest axes that stay where and as they were.
-        shared = [sum(_alike(one, other) for other in chosen) for one in found]
-        chosen.append(found.pop(int(np.argmin(shared))))
-    return chosen
-
-
-def _alike(one, other) -> int:
-    """Axes that both rotations take to the same axis in the same sense, squared."""
-    (order, flips), (order2, flips2) = one, other
-    same = sum(
-        order[axis] == order2[axis] and (axis in flips) == (axis in flips2) for axis in range(3)
-    )
-    return same**2
+    matrices = Rotation.create_group("O").as_matrix().round().astype(int)
+    trace = matrices.trace(axis1=1, axis2=2)
+    matrices = matrices[np.argsort(np.where(trace == 3, -1, abs(trace)), kind="stable")]
+    order = abs(matrices).argmax(axis=2)
+    flipped = matrices.sum(axis=2) < 0
+    return [
+        (tuple(axes.tolist()), tuple(np.flatnonzero(flips).tolist()))
+        for axes, flips in zip(order, flipped, strict=True)
+    ]
 
 
 def over_rotations(predictor, count: int):

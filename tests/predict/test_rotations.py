@@ -29,6 +29,7 @@ def test_the_first_is_the_identity_and_the_next_take_axes_elsewhere():
     assert rotations_of_a_cube()[0][1] == ()
     for axis in range(3):
         assert len({first[axis], second[axis], third[axis]}) > 1
+        assert {order[axis] for order, _ in rotations_of_a_cube()[1:9]} == {0, 1, 2} - {axis}
 
 
 def test_a_predictor_that_knows_no_direction_stays_as_it_was(rng):
