@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
 
     def with_method(sub):
         sub.add_argument("--method", default="unet", help="shipped weights, or a .safetensors file")
+        sub.add_argument(
+            "--rotations", type=int, default=1, metavar="N",
+            help="mean over N rotations of the map, of 24 (default: 1; N times the time)",
+        )  # fmt: skip
         with_device(sub)
 
     sub = command("demo", commands.demo, "predict and judge an embedded example, with pictures")

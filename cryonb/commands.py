@@ -56,7 +56,9 @@ def predict(arguments) -> None:
     import cryonb as nb
 
     m = nb.open_map(arguments.map, frame=arguments.frame)
-    sse = m.predict_sse(method=arguments.method, device=arguments.device)
+    sse = m.predict_sse(
+        method=arguments.method, rotations=arguments.rotations, device=arguments.device
+    )
     for path in sse.save(arguments.out, stem=arguments.stem):
         print(f"wrote {path}")
 
@@ -67,7 +69,9 @@ def evaluate(arguments) -> None:
 
     m = nb.open_map(arguments.map, frame=arguments.frame)
     model = nb.open_model(arguments.model)
-    sse = m.predict_sse(method=arguments.method, device=arguments.device)
+    sse = m.predict_sse(
+        method=arguments.method, rotations=arguments.rotations, device=arguments.device
+    )
     evaluation = sse.evaluate(model)
     _say_summary(evaluation)
     if arguments.out:

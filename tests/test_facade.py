@@ -149,6 +149,18 @@ def test_predict_evaluate_and_info_on_a_file(m, tmp_path, capsys):
     assert (tmp_path / "e" / "summary.csv").is_file()
 
 
+def test_predict_turns_the_map_as_often_as_it_is_told(m, tmp_path, capsys):
+    path = m.save(tmp_path / "map.mrc")
+    for turns in ("1", "2"):
+        command = ["predict", str(path), "--out", str(tmp_path / turns), "--rotations", turns]
+        assert cli.main(command) == 0
+    once, twice = (nb.open_map(tmp_path / turns / "map_helix.mrc").values for turns in "12")
+    assert np.corrcoef(once.ravel(), twice.ravel())[0, 1] > 0.95
+    assert np.abs(once - twice).max() > 0.01
+    assert cli.main(["predict", str(path), "--rotations", "25"]) == 2
+    assert "1 to 24" in capsys.readouterr().err
+
+
 def test_errors_are_one_line(tmp_path, capsys):
     (tmp_path / "bad.mrc").write_bytes(b"no map at all")
     assert cli.main(["info", str(tmp_path / "bad.mrc")]) == 2
