@@ -110,13 +110,19 @@ def calibrated_folds(weights: str, target: Path) -> None:
         shutil.copyfile(file, target / f"fold{k}.safetensors")
 
 
-def judged(case: dict, rotations: int = 1) -> dict:
+def opened(case: dict):
+    """Give the map, simulated if the case has none, and the model."""
     model = nb.open_model(case["model"])
     if case["map"]:
         m = nb.open_map(case["map"], resolution=case["resolution"])
     else:
         simulated = nb.gaussian_map(model, resolution=case["resolution"], voxel_size=1.0)
         m = nb.DensityMap(simulated.values, simulated.grid, resolution=case["resolution"])
+    return m, model
+
+
+def judged(case: dict, rotations: int = 1) -> dict:
+    m, model = opened(case)
     begin = time.process_time()
     found = m.predict_sse(method=case["weights"], rotations=rotations, on="network", progress=False)
     seconds = time.process_time() - begin
