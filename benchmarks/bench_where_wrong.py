@@ -5,8 +5,8 @@
 CRYONB_DATA names the folder of maps and structures. The first table counts protein residues by how
 far they are, along the chain, from where the class changes in the truth (0: the first or last
 residue of a helix, strand or stretch of coil), the second by their letter of DSSP, of which H, G
-and I are helix here, E and B strand. Over the simulated maps of the domains of bench_accuracy.py,
-and over the measured maps.
+and I are helix here, E and B strand. Over simulated maps of the SCOPe domains of
+one part of the split (train: those that were learned from), and over the measured maps.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def say(rows: pd.DataFrame, by: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="unet")
-    parser.add_argument("--part", choices=["test", "validation"], default="test")
+    parser.add_argument("--part", choices=["test", "validation", "train"], default="test")
     parser.add_argument("--resolution", type=float, default=6.0, help="of simulated maps, in Å")
     options = parser.parse_args()
     if "CRYONB_DATA" not in os.environ:
