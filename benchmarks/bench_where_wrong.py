@@ -5,8 +5,8 @@
 CRYONB_DATA names the folder of maps and structures. The first table counts protein residues by how
 far they are, along the chain, from where the class changes in the truth (0: the first or last
 residue of a helix, strand or stretch of coil), the second by their letter of DSSP, of which H, G
-and I are helix here, E and B strand. Over simulated maps of the SCOPe domains of
-one part of the split (train: those that were learned from), and over the measured maps.
+and I are helix here, E and B strand. Over simulated maps of the SCOPe domains of one part of the
+split (train: those that were learned from), and over the measured maps.
 """
 
 import argparse
